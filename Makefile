@@ -48,7 +48,7 @@ static: env
 	@$(BIN)/ruff format --check --quiet $(CODE)
 	@$(BIN)/ruff check --quiet $(CODE)
 	@$(BIN)/mypy --no-error-summary $(CODE)
-	@$(BIN)/lint-imports --no-timing
+	@$(BIN)/lint-imports --no-logo
 
 .PHONY: format
 format: env ## format the code, and fix what ruff can fix
