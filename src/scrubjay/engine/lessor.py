@@ -1,0 +1,85 @@
+"""What a volume asks of the pool's keeper: segments, their keys, and commits.
+
+The engine of an attached volume runs in an exporter; the pool belongs to the daemon.
+Between them is this port. Every method is one durable commit of the pool or one read
+of it, and compares the attach epoch: an exporter that another attachment has replaced
+gets `Conflict` and must stop (docs/format/log.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from scrubjay.base.ids import BranchNo, Entry, LineageNo, SegmentId, Slot, VolumeId
+
+__all__ = ["GROUP_SEGMENTS", "Attachment", "Checkpoint", "Grant", "Lessor"]
+
+GROUP_SEGMENTS = 64
+"""Segments per group of the directory (docs/format/pool.md, key `d`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A segment of this volume: its id, its slot, the key of its node.
+
+    `slot` is None when the segment has no place (freed, or moved by cleaning). `key` is
+    32 bytes, a seed from which the 64 stripe keys derive; when stripes were forgotten it
+    is empty, and `stripes` holds the keys of those that survive.
+    """
+
+    segment: SegmentId
+    slot: Slot | None
+    key: bytes
+    stripes: tuple[tuple[int, bytes], ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Grant(segment={self.segment}, slot={self.slot})"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What the pool's volume record says of the log.
+
+    `root` is the entry of the root page, 0 before the first checkpoint; `flushed` the
+    sequence that was durable at the commit (recovery must reach it); `clean` says that
+    the volume was detached in order and nothing follows; `live_sectors` is for the
+    accounting and nothing else.
+    """
+
+    root: Entry
+    flushed: int
+    clean: bool
+    live_sectors: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """All that an exporter is told when it attaches a volume."""
+
+    volume: VolumeId
+    name: str
+    lineage: LineageNo
+    branch: BranchNo
+    epoch: int
+    size_bytes: int
+    checkpoint: Checkpoint
+    next_segment: SegmentId
+    """Ids below it may have been leased before this attachment; ids from it on were not."""
+
+
+class Lessor(Protocol):
+    """The pool's keeper, as one attached volume sees it."""
+
+    def lease(self, count: int) -> Sequence[Grant]:
+        """Lease up to `count` new segments, at least one; ids ascend. NoSpace when full."""
+        ...
+
+    def group(self, group: int) -> Sequence[Grant]:
+        """Return the grants of segments 64 * group ... 64 * group + 63 that were born."""
+        ...
+
+    def commit(self, checkpoint: Checkpoint, *, freed: Sequence[SegmentId]) -> None:
+        """Name a new checkpoint and free the slots of `freed`, in one commit."""
+        ...
