@@ -7,8 +7,6 @@ import shutil
 import pytest
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["pytester"]
-
 # The machine may be busy: how long an example took says nothing about the code.
 settings.register_profile(
     "scrubjay",
