@@ -239,7 +239,7 @@ def linter_exceptions_give_their_reason(source: Source) -> list[str]:
     return [
         source.at(number, f"{line.strip()}, expected a reason behind it")
         for number, line in enumerate(source.text.splitlines(), 1)
-        if re.match(r'    "[A-Z]+\d*",', line) and not re.search(r"# \w+ \w+", line)
+        if re.match(r'    "[A-Z]+\d*",', line) and not re.search(r"# \S+ \S+", line)
     ]
 
 
