@@ -52,7 +52,7 @@ def _rebuild(kind: type[ScrubjayError], message: str, hint: str) -> ScrubjayErro
     return kind(message, hint=hint)
 
 
-class Invalid(ScrubjayError):  # noqa: N818 - the classes are named for what happened
+class Invalid(ScrubjayError):
     """The request cannot be meant like this: fix it."""
 
     code = "invalid"
@@ -61,7 +61,7 @@ class Invalid(ScrubjayError):  # noqa: N818 - the classes are named for what hap
     nbd_errno = 22
 
 
-class Denied(ScrubjayError):  # noqa: N818
+class Denied(ScrubjayError):
     """The caller may not do this."""
 
     code = "denied"
@@ -70,7 +70,7 @@ class Denied(ScrubjayError):  # noqa: N818
     nbd_errno = 1
 
 
-class NotFound(ScrubjayError):  # noqa: N818
+class NotFound(ScrubjayError):
     """What the request names does not exist."""
 
     code = "not-found"
@@ -78,7 +78,7 @@ class NotFound(ScrubjayError):  # noqa: N818
     exit_status = 4
 
 
-class Conflict(ScrubjayError):  # noqa: N818
+class Conflict(ScrubjayError):
     """Something else holds it or changed it first: look again before retrying."""
 
     code = "conflict"
@@ -86,7 +86,7 @@ class Conflict(ScrubjayError):  # noqa: N818
     exit_status = 5
 
 
-class Unavailable(ScrubjayError):  # noqa: N818
+class Unavailable(ScrubjayError):
     """It cannot be done now; later it may."""
 
     code = "unavailable"
@@ -103,7 +103,7 @@ class NoSpace(Unavailable):
     nbd_errno = 28
 
 
-class Corrupt(ScrubjayError):  # noqa: N818
+class Corrupt(ScrubjayError):
     """Bytes are not what was written: stop, and keep them."""
 
     code = "corrupt"
