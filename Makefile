@@ -4,6 +4,7 @@
 MAKEFLAGS += --no-print-directory
 
 BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadgroup
 CODE := $(wildcard src tests bench demo)
 LOCK := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock"
@@ -23,11 +24,11 @@ demo: ## run the main job on real files, and show what was proven
 test: ## all checks and all tests
 	@scripts/setup test
 	@$(MAKE) static
-	@$(BIN)/python -m pytest -n auto --dist loadgroup
+	@$(PYTEST)
 
 .PHONY: check
 check: env static ## format, lint, types, import contracts, fast tests
-	@$(BIN)/python -m pytest -n auto --dist loadgroup -m "not slow and not real"
+	@$(PYTEST) -m "not slow and not real"
 
 .PHONY: serve
 serve: ## run the daemon in the foreground
