@@ -27,7 +27,9 @@ PROGRAMS = {
 PYTHON = """#!/bin/sh
 case $* in
 --version) echo Python {version} ;;
+*-venv*) echo python3.11-venv ;;
 *version_info*) exit {too_old} ;;
+*ensurepip*) command -v ensurepip >/dev/null ;;
 *"-m venv"*) mkdir -p .venv/bin; cp "$0" .venv/bin/python; echo venv >>"$JOURNAL" ;;
 *"pip install"*"-r "*) echo lock >>"$JOURNAL" ;;
 *"pip install"*) echo project >>"$JOURNAL" ;;
@@ -143,9 +145,10 @@ def machine(tmp_path: Path) -> Machine:
     machine = Machine(tree, programs)
     machine.become(0)
     machine.write("python3", PYTHON.format(version="3.11.2", too_old=0))
+    machine.write("ensurepip", "#!/bin/sh\n")
     installs = "\n".join(
         f"    {package}) echo '#!/bin/sh' >{programs}/{program}; chmod +x {programs}/{program} ;;"
-        for package, program in PROGRAMS.items()
+        for package, program in (*PROGRAMS.items(), ("python3.11-venv", "ensurepip"))
     )
     machine.write("apt-get", APT.format(installs=installs))
     return machine
@@ -209,6 +212,24 @@ def test_setup_as_nobody_without_terminal_installs_nothing(machine: Machine) -> 
     assert done.returncode == 0
     assert not [line for line in machine.journal() if line.startswith("apt")]
     assert "make bench goes on without qemu-utils libnbd-bin nbdkit fio" in done.stderr
+
+
+def test_setup_without_venv_module_installs_its_package(machine: Machine) -> None:
+    """Debian's python3 alone is enough for root: the missing half is fetched."""
+    (machine.bin / "ensurepip").unlink()
+    done = machine.setup("env")
+    assert done.returncode == 0, done.stderr
+    assert machine.journal()[-3:] == ["venv", "lock", "project"]
+
+
+def test_setup_without_venv_module_and_apt_says_what_to_install(machine: Machine) -> None:
+    """Where the venv module cannot be had, the error names its package."""
+    (machine.bin / "ensurepip").unlink()
+    machine.break_apt()
+    done = machine.setup("env")
+    assert done.returncode == 1
+    assert "please run: apt-get install python3.11-venv" in done.stderr
+    assert not (machine.tree / ".venv").exists()
 
 
 def test_setup_on_terminal_asks_once_and_remembers_no(machine: Machine) -> None:
