@@ -1,0 +1,1 @@
+"""AEAD, the key tree, and forgetting (docs/format/keys.md); no I/O of its own."""
