@@ -1,0 +1,123 @@
+"""What the API answers, as types. A field that this version does not know is passed over."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Generic, Literal, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+__all__ = [
+    "Attachment",
+    "Operation",
+    "Page",
+    "Pool",
+    "Problem",
+    "Progress",
+    "Sink",
+    "Tenant",
+    "Volume",
+]
+
+ItemT = TypeVar("ItemT")
+
+
+class Page(Struct, Generic[ItemT], frozen=True):
+    """Some items, and where the next ones begin."""
+
+    items: list[ItemT]
+    next_cursor: str | None = None
+
+
+class Problem(Struct, frozen=True):
+    """What went wrong (RFC 9457), with the stable code of the error's class."""
+
+    code: str
+    title: str
+    status: int
+    detail: str
+    hint: str = ""
+
+
+class Tenant(Struct, frozen=True):
+    """An owner of volumes."""
+
+    id: int
+    name: str
+    created_at: dt.datetime
+    state: str
+
+
+class Attachment(Struct, frozen=True):
+    """A volume being served."""
+
+    volume: str
+    name: str
+    epoch: int
+    socket: str
+    uri: str
+
+
+class Volume(Struct, frozen=True):
+    """A virtual disk."""
+
+    id: str
+    name: str
+    tenant: str
+    size_bytes: int
+    mapped_bytes: int
+    created_at: dt.datetime
+    state: str
+    attached: bool
+
+
+class Progress(Struct, frozen=True):
+    """How far an operation has come; `total` is 0 where nobody knows."""
+
+    done: int
+    total: int
+    unit: str
+
+
+class Operation(Struct, frozen=True):
+    """Long work that goes on by itself."""
+
+    id: str
+    kind: str
+    subject: str
+    state: Literal["running", "done", "failed"]
+    created_at: dt.datetime
+    progress: Progress
+    ended_at: dt.datetime | None = None
+    result: msgspec.Raw = msgspec.Raw(b"null")
+    problem: Problem | None = None
+
+
+class Sink(Struct, frozen=True):
+    """Where the root of the keys lies, and what forgetting there is worth."""
+
+    kind: str
+    epoch: int
+    worth: str
+    findings: list[str]
+
+
+class Pool(Struct, frozen=True):
+    """The pool and how full it is."""
+
+    id: str
+    label: str
+    created_at: dt.datetime
+    generation: int
+    size_bytes: int
+    slot_bytes: int
+    slots: int
+    slots_free: int
+    slots_leased: int
+    slots_metadata: int
+    tenants: int
+    volumes: int
+    attached: int
+    forgettings: int
+    sink: Sink

@@ -1,0 +1,238 @@
+"""The JSON values of the pool's tree, and their keys (docs/format/pool.md, "Keys of the tree").
+
+Decoding is strict: a value that is not exactly what this version writes is Corrupt, since
+to drop an unknown field in silence would lose it at the next commit.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import struct
+import uuid
+from typing import Annotated, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from scrubjay.base.errors import Corrupt
+from scrubjay.base.ids import BranchNo, LineageNo, TenantNo, VolumeId
+from scrubjay.base.units import VOLUME_BYTES_MAX, VOLUME_BYTES_MIN
+
+__all__ = [
+    "LABEL_PREFIXES",
+    "POOL_KEY",
+    "BirthRecord",
+    "BranchRecord",
+    "CheckpointRecord",
+    "DestructionRecord",
+    "ForgettingRecord",
+    "LineageRecord",
+    "PoolRecord",
+    "TenantRecord",
+    "VolumeRecord",
+    "at",
+    "birth_key",
+    "branch_key",
+    "decode",
+    "directory_key",
+    "encode",
+    "forgetting_key",
+    "ledger_key",
+    "lineage_key",
+    "tenant_key",
+    "volume_key",
+    "volume_of",
+]
+
+POOL_KEY = b"p"
+LABEL_PREFIXES = {
+    "tenant": b"t",
+    "volume": b"v",
+    "lineage": b"l",
+    "branch": b"b",
+    "directory": b"d",
+    "ledger": b"g",
+    "birth": b"r",
+    "forgetting": b"f",
+}
+
+_U24 = Annotated[int, Meta(ge=1, lt=1 << 24)]
+_U32 = Annotated[int, Meta(ge=1, lt=1 << 32)]
+_U64 = Annotated[int, Meta(ge=0, lt=1 << 64)]
+_Size = Annotated[int, Meta(ge=VOLUME_BYTES_MIN, le=VOLUME_BYTES_MAX, multiple_of=4096)]
+_Moment = Annotated[dt.datetime, Meta(tz=True)]
+
+
+class _Record(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What every record has in common: no field unknown, none changed in place."""
+
+
+class PoolRecord(_Record, frozen=True):
+    """Key `p`: the pool; its counters make sure that no number is given twice."""
+
+    label: str
+    created_at: _Moment
+    next_tenant: _U24
+    next_lineage: _U32
+
+
+class TenantRecord(_Record, frozen=True):
+    """Key `t`: an owner of volumes; tenants never share a key."""
+
+    id: _U24
+    name: str
+    created_at: _Moment
+    state: Literal["active"]
+    request: str = ""
+    """Digest of the request that made it, so that the same one sent again finds it."""
+
+
+class CheckpointRecord(_Record, frozen=True):
+    """What the volume's record says of its log (engine/lessor.py, `Checkpoint`)."""
+
+    root: _U64
+    flushed: _U64
+    clean: bool
+    live_sectors: _U64
+
+
+class VolumeRecord(_Record, frozen=True):
+    """Key `v`: a virtual disk. A `destroying` one is withheld: its end is decided."""
+
+    name: str
+    tenant: _U24
+    lineage: _U32
+    branch: _U24
+    size_bytes: _Size
+    created_at: _Moment
+    state: Literal["ready", "destroying"]
+    attach_epoch: _U64
+    checkpoint: CheckpointRecord
+
+
+class LineageRecord(_Record, frozen=True):
+    """Key `l`: all that can share segments; its counters are never turned back."""
+
+    tenant: _U24
+    next_segment: Annotated[int, Meta(ge=1, lt=1 << 36)]
+    next_branch: _U24
+
+
+class BranchRecord(_Record, frozen=True):
+    """Key `b`: the segments written between two freezes."""
+
+    state: Literal["open", "frozen"]
+    parents: tuple[_U24, ...]
+    first_group: _U64
+    roots: tuple[_U64, ...]
+
+
+class DestructionRecord(_Record, frozen=True):
+    """How a volume ended: the rotation that forgot it, and the root of its ledger."""
+
+    decided_at: _Moment
+    epoch_before: _U64
+    epoch_after: _U64
+    segments: _U64
+    """Segments that the volume was ever given."""
+    ledger_root: str
+    """Merkle tree hash (RFC 9162, section 2.1) of their key commitments in order of ids, hex."""
+
+
+class BirthRecord(_Record, frozen=True):
+    """Key `r`: how a volume came to be; it outlives the volume, for its certificate."""
+
+    volume: uuid.UUID
+    pool: uuid.UUID
+    tenant: _U24
+    lineage: _U32
+    branch: _U24
+    size_bytes: _Size
+    created_at: _Moment
+    encrypted_from_sector: Annotated[int, Meta(ge=0, le=0)]
+    cipher: Literal["AES-256-GCM"]
+    epoch: _U64
+    """The sink's epoch at birth."""
+    request: str = ""
+    """Digest of the request that made it, so that the same one sent again finds it."""
+    destruction: DestructionRecord | None = None
+
+
+class ForgettingRecord(_Record, frozen=True):
+    """Key `f`: a forgetting that has been decided and is not yet done."""
+
+    volume: uuid.UUID
+    lineage: _U32
+    decided_at: _Moment
+    operation: str
+    """The operation that reports about it."""
+
+
+_RecordT = TypeVar("_RecordT", bound=_Record)
+
+
+def encode(record: _Record) -> bytes:
+    """Return the JSON value: UTF-8, keys sorted, no blanks."""
+    return msgspec.json.encode(record, order="sorted")
+
+
+def decode(kind: type[_RecordT], data: bytes, *, where: str) -> _RecordT:
+    """Return the record in `data`; Corrupt, naming `where`, unless it is exactly one."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise Corrupt(f"{where}: {error}, expected a {kind.__name__}") from error
+
+
+def at(now_ns: int) -> dt.datetime:
+    """Return a moment as records hold it: UTC, whole microseconds."""
+    return dt.datetime.fromtimestamp(now_ns // 1_000_000_000, dt.UTC).replace(
+        microsecond=now_ns // 1000 % 1_000_000
+    )
+
+
+def tenant_key(tenant: TenantNo) -> bytes:
+    """Key of a TenantRecord."""
+    return struct.pack(">cI", b"t", tenant)
+
+
+def volume_key(volume: VolumeId) -> bytes:
+    """Key of a VolumeRecord."""
+    return b"v" + volume.bytes
+
+
+def volume_of(key: bytes) -> VolumeId:
+    """Return the volume that a key of `v` or `r` is about."""
+    if len(key) != 17:  # noqa: PLR2004 - one letter and a UUID
+        raise Corrupt(f"pool key {key.hex()}: {len(key)} bytes, expected 17")
+    return VolumeId(uuid.UUID(bytes=key[1:]))
+
+
+def lineage_key(lineage: LineageNo) -> bytes:
+    """Key of a LineageRecord."""
+    return struct.pack(">cI", b"l", lineage)
+
+
+def branch_key(lineage: LineageNo, branch: BranchNo) -> bytes:
+    """Key of a BranchRecord."""
+    return struct.pack(">cII", b"b", lineage, branch)
+
+
+def directory_key(lineage: LineageNo, group: int) -> bytes:
+    """Key of 64 segments' places."""
+    return struct.pack(">cII", b"d", lineage, group)
+
+
+def ledger_key(lineage: LineageNo, group: int) -> bytes:
+    """Key of 64 segments' commitments."""
+    return struct.pack(">cII", b"g", lineage, group)
+
+
+def birth_key(volume: VolumeId) -> bytes:
+    """Key of a BirthRecord."""
+    return b"r" + volume.bytes
+
+
+def forgetting_key(number: int) -> bytes:
+    """Key of a ForgettingRecord."""
+    return struct.pack(">cQ", b"f", number)
