@@ -71,8 +71,8 @@ class Children:
 
     def _at(self, at: int) -> Node:
         start = at * ENTRY_BYTES
-        key = self._entries[start + 2 : start + ENTRY_BYTES]
-        return Node(Kind(self._entries[start + 1]), key)
+        kind = Kind.SEED if self._entries[start + 1] == Kind.SEED else Kind.TABLE
+        return Node(kind, self._entries[start + 2 : start + ENTRY_BYTES])
 
 
 def seal_table(

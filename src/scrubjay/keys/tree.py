@@ -202,7 +202,7 @@ class KeyTree:
             family = _expand(node, census.born(path))
         else:
             family = self._family(node, path)
-        lost = self._bereave(family, path, doomed, census, staged)
+        lost = self._take_out(family, path, doomed, census, staged)
         if not lost and node.kind is Kind.TABLE:
             replacement: Node | None = node
         elif path and not family and census.born(path).stop == fan_out(path):
@@ -215,7 +215,7 @@ class KeyTree:
         _wipe_all(family)
         return replacement
 
-    def _bereave(
+    def _take_out(
         self,
         family: dict[int, Node],
         path: bytes,

@@ -1,0 +1,202 @@
+"""A small file of secrets: owner only, one opener at a time, and a port to play crashes on."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+from pathlib import Path
+from typing import Protocol, Self
+
+from scrubjay.base.errors import Conflict, Denied, NotFound, ScrubjayError, Unavailable
+
+__all__ = ["FileIo", "LockedFile"]
+
+MODE = 0o600
+_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class FileIo(Protocol):
+    """Bytes of a sink. Every method raises Unavailable where the system fails."""
+
+    @property
+    def size_bytes(self) -> int:
+        """How long the file is."""
+        ...
+
+    def read(self, offset_bytes: int, size_bytes: int) -> bytes:
+        """Return what lies there, fewer bytes at the end of the file."""
+        ...
+
+    def write(self, offset_bytes: int, data: bytes) -> None:
+        """Overwrite in place, or lengthen the file; not durable before `sync`."""
+        ...
+
+    def sync(self) -> None:
+        """Make every write durable; what is read later comes from the device."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the file and its lock."""
+        ...
+
+
+class LockedFile:
+    """A regular file of mode 0600, ours, no symbolic link, locked while it is open.
+
+    After a failed write or sync it refuses to write (I4): only opening it anew, which
+    reads from the device, tells what is there.
+    """
+
+    def __init__(self, path: Path, fd: int) -> None:
+        """Take over `fd`; use `open` or `create`."""
+        self._path = path
+        self._fd = fd
+        self._failed = False
+        self._forget_cache()
+
+    @classmethod
+    def create(cls, path: Path) -> Self:
+        """Create an empty file, its name durable; Conflict if there is one."""
+        fd = _open(path, _FLAGS | os.O_CREAT | os.O_EXCL)
+        try:
+            os.fchmod(fd, MODE)
+            _lock(path, fd)
+            _sync_folder(path.parent)
+        except BaseException:
+            os.close(fd)
+            raise
+        return cls(path, fd)
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open a file that exists; Denied if others may read it, Conflict if it is in use."""
+        fd = _open(path, _FLAGS | os.O_NONBLOCK)
+        try:
+            _check_owner(path, os.fstat(fd))
+            _lock(path, fd)
+        except BaseException:
+            os.close(fd)
+            raise
+        return cls(path, fd)
+
+    @property
+    def fd(self) -> int:
+        """The open file, to find out where it lies."""
+        return self._fd
+
+    @property
+    def size_bytes(self) -> int:
+        """How long the file is."""
+        return os.fstat(self._fd).st_size
+
+    def read(self, offset_bytes: int, size_bytes: int) -> bytes:
+        """Return what lies there, fewer bytes at the end of the file."""
+        parts = []
+        try:
+            while size_bytes and (part := os.pread(self._fd, size_bytes, offset_bytes)):
+                parts.append(part)
+                offset_bytes += len(part)
+                size_bytes -= len(part)
+        except OSError as error:
+            raise _failure(self._path, error) from error
+        return b"".join(parts)
+
+    def write(self, offset_bytes: int, data: bytes) -> None:
+        """Overwrite in place, or lengthen the file; not durable before `sync`."""
+        self._refuse_after_failure()
+        view = memoryview(data)
+        try:
+            while view:
+                written = os.pwrite(self._fd, view, offset_bytes)
+                offset_bytes += written
+                view = view[written:]
+        except OSError as error:
+            self._failed = True
+            raise _failure(self._path, error) from error
+
+    def sync(self) -> None:
+        """Make every write durable; what is read later comes from the device."""
+        self._refuse_after_failure()
+        try:
+            os.fdatasync(self._fd)
+        except OSError as error:
+            self._failed = True
+            raise _failure(self._path, error) from error
+        self._forget_cache()
+
+    def close(self) -> None:
+        """Let go of the file and its lock; again is fine."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _forget_cache(self) -> None:
+        os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def _refuse_after_failure(self) -> None:
+        if self._failed:
+            raise Unavailable(f"{self._path}: a write failed before, expected to be opened anew")
+
+
+def _open(path: Path, flags: int) -> int:
+    try:
+        return os.open(path, flags, MODE)
+    except FileNotFoundError as error:
+        raise NotFound(f"{path}: no such file, expected a sink", hint=_ELSEWHERE) from error
+    except FileExistsError as error:
+        raise Conflict(f"{path}: exists, expected nothing there") from error
+    except IsADirectoryError as error:
+        raise Denied(f"{path}: a folder, expected a regular file") from error
+    except PermissionError as error:
+        raise Denied(f"{path}: may not be opened by this user, expected its owner") from error
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise Denied(f"{path}: a symbolic link, expected a regular file") from error
+        raise _failure(path, error) from error
+
+
+_ELSEWHERE = "the pool opens with its sink only: mount or bring the file that belongs to it"
+
+
+def _check_owner(path: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise Denied(f"{path}: no regular file, expected one")
+    if status.st_uid != os.geteuid():
+        raise Denied(f"{path}: owned by uid {status.st_uid}, expected {os.geteuid()}")
+    mode = stat.S_IMODE(status.st_mode)
+    if mode != MODE:
+        raise Denied(
+            f"{path}: mode {mode:04o}, expected {MODE:04o}",
+            hint=f"find out who could read it, then: chmod 600 {path}",
+        )
+    if status.st_nlink != 1:
+        raise Denied(f"{path}: {status.st_nlink} names, expected one")
+
+
+def _lock(path: Path, fd: int) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise Conflict(
+            f"{path}: in use by another process, expected nobody",
+            hint="another daemon serves this home",
+        ) from error
+    except OSError as error:
+        raise _failure(path, error) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise _failure(folder, error) from error
+
+
+def _failure(path: Path, error: OSError) -> ScrubjayError:
+    return Unavailable(f"{path}: {error.strerror}, expected a working file")
