@@ -39,6 +39,7 @@ DISCONNECT: Final = wire.REQUEST.pack(wire.REQUEST_MAGIC, 0, wire.CMD_DISC, 0, 0
 """The last thing that a client sends. There is no reply."""
 
 
+_STRUCTURED_ONLY: Final = (wire.CMD_READ, wire.CMD_BLOCK_STATUS)
 _HOLE: Final = Struct(">QI")
 """Offset, size: a hole chunk's body."""
 _FAILURE: Final = Struct(">IH")
@@ -189,16 +190,7 @@ class Replies:
     def _begin(self, head: bytes, events: list[Event]) -> None:
         """Act on a simple reply, on a chunk, or on the head of a data chunk."""
         if head[:4] == wire.U32.pack(wire.SIMPLE_REPLY_MAGIC):
-            _, error, cookie = wire.SIMPLE_REPLY.unpack(head)
-            pending = self._find(cookie)
-            if pending.command in (wire.CMD_READ, wire.CMD_BLOCK_STATUS):
-                if self._session.structured:
-                    raise broken(f"simple reply to command {pending.command}, expected chunks")
-                if not error:
-                    self._expect(cookie, pending, pending.offset, pending.length)
-                    self._ends = True
-                    return
-            self._finish(cookie, pending, events, error=error)
+            self._begin_simple(head, events)
             return
         _, flags, kind, cookie, length = wire.CHUNK.unpack_from(head)
         pending = self._find(cookie)
@@ -219,6 +211,18 @@ class Replies:
             raise broken(f"chunk type {kind} of {length} bytes, expected none like it")
         if self._ends:
             self._finish(cookie, pending, events)
+
+    def _begin_simple(self, head: bytes, events: list[Event]) -> None:
+        """Act on a simple reply: data follows it, or the request is done."""
+        _, error, cookie = wire.SIMPLE_REPLY.unpack(head)
+        pending = self._find(cookie)
+        if pending.command in _STRUCTURED_ONLY and self._session.structured:
+            raise broken(f"simple reply to command {pending.command}, expected chunks")
+        if pending.command == wire.CMD_READ and not error:
+            self._expect(cookie, pending, pending.offset, pending.length)
+            self._ends = True
+        else:
+            self._finish(cookie, pending, events, error=error)
 
     def _stream(self, piece: memoryview, events: list[Event]) -> None:
         cookie, offset = self._streaming

@@ -55,7 +55,6 @@ _NEEDS: Final = {
 
 _CHANGES: Final = (wire.CMD_WRITE, wire.CMD_TRIM, wire.CMD_WRITE_ZEROES)
 _FILLS: Final = (wire.CMD_WRITE, wire.CMD_WRITE_ZEROES)
-_PLACELESS: Final = (wire.CMD_DISC, wire.CMD_FLUSH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +86,7 @@ class Rules:
             refused[command] = 0 if flags & needed else wire.EINVAL
         if not allocation:
             refused[wire.CMD_BLOCK_STATUS] = wire.EINVAL
+        refused[wire.CMD_DISC] = wire.EINVAL  # not to be executed: whoever reads the stream ends
         if flags & wire.FLAG_READ_ONLY:
             for command in _CHANGES:
                 refused[command] = wire.EPERM
@@ -103,7 +103,8 @@ class Rules:
         """Errno with which to refuse this request, or 0: execute it.
 
         ``size_bytes`` is the export's size now, for it may have grown. A WRITE's payload
-        follows whatever the answer is. DISC is judged like the rest; nobody replies to it.
+        follows whatever the answer is. DISC, which has no reply, is refused: the slow path
+        knows it.
         """
         if (
             command <= _WRITE  # or READ, which is less
@@ -124,7 +125,7 @@ class Rules:
             return error
         if flags & self.forbidden[command]:
             return wire.EINVAL
-        if command in _PLACELESS:
+        if command == wire.CMD_FLUSH:
             return wire.EINVAL if offset or length else 0
         if length == 0:
             return wire.EINVAL
