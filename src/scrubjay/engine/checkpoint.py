@@ -1,0 +1,175 @@
+"""Checkpoints: the dirty pages go into the log, then the pool names the new root.
+
+Not a moment but a stretch: writes go on between the slices, pages may be newer than the
+sequence from which replay starts, and replay in order makes up for it (docs/format/
+log.md, "Checkpoint"). What a checkpoint frees is decided before its sync, so that every
+record that made a segment empty is durable when the slot goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import msgspec
+
+from scrubjay.base.errors import Corrupt, Invalid
+from scrubjay.base.ids import Entry, SegmentId
+from scrubjay.base.units import PAGE_BYTES
+from scrubjay.engine.log import Appender
+from scrubjay.engine.paged import EMPTY, Page, PagedMap, page_address
+from scrubjay.engine.record import PAGE, write_run
+from scrubjay.engine.usage import Usage
+
+__all__ = ["ROOT_ADDRESS", "Checkpointer", "MapRoot", "Prepared", "Root", "read_root"]
+
+ROOT_MAP = 3
+ROOT_ADDRESS = page_address(ROOT_MAP, 0, 0)
+VERSION = 1
+PAGES_PER_SLICE = 24
+"""About 200 us under the lock; clients wait for no more than one slice."""
+
+
+class MapRoot(msgspec.Struct, frozen=True):
+    """Where a paged map hangs: levels, and the entry of the topmost page."""
+
+    height: int
+    entry: int
+
+
+class Root(msgspec.Struct, frozen=True):
+    """The root page of a checkpoint, as JSON in the log."""
+
+    version: int
+    size_bytes: int
+    sequence: int
+    """Replay starts behind this record."""
+    tag: str
+    """Of that record's header, in hex."""
+    segment: int
+    """Where the record behind it would stand; an id that may not be leased yet."""
+    offset: int
+    written: int
+    """Sectors in `segment` before `offset`."""
+    sectors: MapRoot
+    usage: MapRoot
+    moves: MapRoot
+    live_sectors: int
+    segments: int
+    """How many segments have a slot."""
+    unopened: tuple[int, ...]
+    """Ids that were leased and not opened when the checkpoint began."""
+    unknown: int
+    """Ids from it on were not leased when the checkpoint began."""
+    evacuated: tuple[int, ...]
+    """Ids that cleaning was emptying, or had emptied and not yet freed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A checkpoint that is in the log: sync, then have the pool name it."""
+
+    root: Entry
+    sequence: int
+    live_sectors: int
+    freed: tuple[SegmentId, ...]
+
+
+def read_root(page: bytes) -> Root:
+    """Return the root that a page holds; Corrupt, or Invalid where it is newer than we."""
+    try:
+        root = msgspec.json.decode(page.rstrip(b"\0"), type=Root)
+    except msgspec.DecodeError as error:
+        msg = f"checkpoint root: {error}"
+        raise Corrupt(msg) from None
+    if root.version != VERSION:
+        msg = f"checkpoint root: version {root.version}, expected {VERSION}"
+        raise Invalid(msg, hint="use the newer Scrubjay that wrote it")
+    return root
+
+
+class Checkpointer:
+    """Writes the pages of one volume's maps; the disk's lock is around each step."""
+
+    def __init__(
+        self, log: Appender, usage: Usage, *, sectors: PagedMap, usage_map: PagedMap, moves: PagedMap
+    ) -> None:
+        self._log = log
+        self._usage = usage
+        self._maps = {0: sectors, 1: usage_map, 2: moves}
+        self.root_entry = 0
+        """Of the last root that was written."""
+
+    @property
+    def dirty_pages(self) -> int:
+        """How many pages a checkpoint would write now."""
+        return sum(pages.dirty_pages for pages in self._maps.values())
+
+    def pages(self) -> Iterator[None]:
+        """Write every page that is dirty now; yields between slices."""
+        for kind in (0, 2):
+            yield from self._leaves(kind)
+        self._usage.settle()
+        yield from self._leaves(1)
+        for kind, pages in self._maps.items():
+            for level in range(1, 16):
+                if level >= pages.height:
+                    break
+                dirty = pages.dirty_at(level)
+                for first in range(0, len(dirty), PAGES_PER_SLICE):
+                    self._write(kind, level, dirty[first : first + PAGES_PER_SLICE])
+                    yield
+
+    def map_root(self, kind: int) -> MapRoot:
+        """Return where a map hangs now."""
+        return MapRoot(self._maps[kind].height, self._maps[kind].root)
+
+    def write_root(self, root: Root) -> int:
+        """Append the root page; return its entry."""
+        text = msgspec.json.encode(root).ljust(PAGE_BYTES, b"\0")
+        if len(text) > PAGE_BYTES:
+            msg = f"checkpoint root: {len(text)} bytes, expected at most {PAGE_BYTES}"
+            raise Corrupt(msg)
+        (entry,) = self._append([(ROOT_ADDRESS, memoryview(text))])
+        if self.root_entry:
+            self._usage.displaced.append(self.root_entry)
+        self.root_entry = entry
+        return entry
+
+    def relocate(self, address: int, kind: int, level: int, index: int, entry: int) -> None:
+        """Have the next checkpoint write a page elsewhere, if it still lies at `entry`."""
+        if address != ROOT_ADDRESS and self._maps[kind].location(level, index) == entry:
+            self._maps[kind].relocate(level, index)
+
+    def _leaves(self, kind: int) -> Iterator[None]:
+        dirty = self._maps[kind].dirty_at(0)
+        for first in range(0, len(dirty), PAGES_PER_SLICE):
+            self._write(kind, 0, dirty[first : first + PAGES_PER_SLICE])
+            yield
+
+    def _write(self, kind: int, level: int, indexes: list[int]) -> None:
+        pages = self._maps[kind]
+        full: list[tuple[int, Page]] = []
+        blank: list[tuple[int, Page]] = []
+        for index in indexes:
+            page = pages.page(level, index)
+            if page is None:  # dropped since the slice was planned
+                continue
+            (blank if not level and page == EMPTY else full).append((index, page))
+        addresses = [(page_address(kind, level, index), page.cast("B")) for index, page in full]
+        entries = self._append(addresses) if addresses else []
+        for (index, _), entry in zip(full, entries, strict=True):
+            self._usage.displaced.append(pages.placed(level, index, entry))
+        for index, _ in blank:
+            self._usage.displaced.append(pages.placed(level, index, 0))
+
+    def _append(self, pages: list[tuple[int, memoryview]]) -> list[int]:
+        """Append pages as one record; return their entries. OSError: none of them counts."""
+        log = self._log
+        log.begin(payload_bytes=len(pages) * PAGE_BYTES, runs=len(pages), reserve=True)
+        entries = [log.seal(address, page) for address, page in pages]
+        log.runs.extend(write_run(address, 1) for address, _ in pages)
+        segment = log.segment
+        log.append(PAGE)
+        self._usage.wrote(segment, len(pages))
+        return entries

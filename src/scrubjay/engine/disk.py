@@ -1,0 +1,399 @@
+"""One attached volume: what an exporter serves, and what the steward keeps in order.
+
+Requests arrive in batches: take `lock`, call `write`, `read_into`, `drop` ... for each,
+`commit`, give the lock back. What the batch wrote is one record, or a few. Nothing here
+sleeps, syncs or talks to the daemon by itself but `attach`; who drives it does
+(export/, and the tests in its place).
+
+Invariants: I1 (reading.py, writing.py), I4 and I5 (checkpoint.py, recovery.py).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from scrubjay.base.errors import Invalid, NoSpace, Unavailable
+from scrubjay.base.ids import Entry, SegmentId
+from scrubjay.base.ports import Medium
+from scrubjay.base.units import MIB, PAGE_BYTES, SECTOR_BYTES, SEGMENT_BYTES
+from scrubjay.engine.checkpoint import ROOT_ADDRESS, Checkpointer, MapRoot, Prepared, Root, read_root
+from scrubjay.engine.cleaning import Cleaner
+from scrubjay.engine.lessor import Attachment, Checkpoint, Grant, Lessor
+from scrubjay.engine.log import RESERVE_SEGMENTS, STAGE_BYTES, Appender, Spares
+from scrubjay.engine.paged import PagedMap
+from scrubjay.engine.reading import Reader
+from scrubjay.engine.record import Stream
+from scrubjay.engine.recovery import replay
+from scrubjay.engine.scan import Scanner
+from scrubjay.engine.stripes import KeyArena, Segments
+from scrubjay.engine.usage import MAIN, MOVED, Usage
+from scrubjay.engine.writing import Writer
+
+__all__ = ["Counters", "Disk"]
+
+LEASE_SEGMENTS = 8
+"""Asked for at a time: 128 MiB of log for one commit of the pool."""
+CHECKPOINT_BYTES = 128 * MIB
+"""Log behind the last checkpoint that asks for the next; bounds replay to about twice."""
+MAP_LIMIT_PAGES = 16384
+"""64 MiB of map: 32 GiB of volume before anything is evicted."""
+_NO_MAP = MapRoot(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """What one attachment did so far; bytes, and counts."""
+
+    written_bytes: int
+    appended_bytes: int
+    moved_bytes: int
+    live_sectors: int
+    held_segments: int
+    spare_segments: int
+    checkpoints: int
+    map_pages: int
+
+
+class Disk:
+    """A volume of whole sectors over a medium."""
+
+    def __init__(self, medium: Medium, lessor: Lessor, arena: KeyArena, attachment: Attachment) -> None:
+        self.lock = threading.Lock()
+        self.attachment = attachment
+        self.size_bytes = attachment.size_bytes
+        self.map_limit_pages = MAP_LIMIT_PAGES
+        self.full = False
+        """The pool has no segment for us; the steward asks again now and then."""
+        self.starving = False
+        """A batch of writes waits for a segment."""
+        self._medium = medium
+        self._lessor = lessor
+        self._segments = Segments(lessor, arena)
+        self._spares = Spares(self._segments)
+        self._unknown = int(attachment.next_segment)
+        self._held = 0
+        self._checkpoints = 0
+        self._checkpoint_at_bytes = 0
+        self._prepared: Prepared | None = None
+        self._build(None)
+
+    # --- Attaching -------------------------------------------------------------------
+
+    def attach(self) -> None:
+        """Recover, checkpoint under the new epoch, and be ready to serve.
+
+        Raises Corrupt when the log cannot be believed, NoSpace when the pool has no
+        segment for the checkpoint of a volume that needs one.
+        """
+        checkpoint = self.attachment.checkpoint
+        root = None
+        if checkpoint.root:
+            root = read_root(self._reader.page(ROOT_ADDRESS, checkpoint.root))
+        self._build(root)
+        self._checkpointer.root_entry = checkpoint.root
+        self._cleaner.redo.update(root.evacuated if root else ())
+        scanner = Scanner(self._medium, self._segments)
+        done = replay(self.attachment, root, scanner, self._segments, self._writer, self._usage)
+        self._log.sequence, self._log.tag = done.sequence, done.tag
+        self._held += done.leased_since
+        if done.sequence == checkpoint.flushed and not done.unused:
+            return
+        self._medium.sync()
+        self.add_grants(self._lessor.lease(RESERVE_SEGMENTS + 2))
+        for _ in self.checkpoint(release=done.unused):
+            pass
+        self._medium.sync()
+        self.commit_checkpoint()
+
+    def _build(self, root: Root | None) -> None:
+        """Make the parts around the maps of a root."""
+        def paged(kind: int, at: MapRoot) -> PagedMap:
+            pages = PagedMap(kind, self._page, height=at.height, root=at.entry)
+            pages.limit_pages = self.map_limit_pages
+            return pages
+
+        attachment = self.attachment
+        stream = Stream(attachment.lineage, attachment.branch, attachment.volume, attachment.epoch)
+        self._map = paged(0, root.sectors if root else _NO_MAP)
+        usage_map = paged(1, root.usage if root else _NO_MAP)
+        moves = paged(2, root.moves if root else _NO_MAP)
+        usage = self._usage = Usage(usage_map, moves, live_sectors=root.live_sectors if root else 0)
+        self._held = root.segments if root else 0
+        self._log = Appender(self._medium, self._segments, self._spares, stream)
+        self._mover = Appender(self._medium, self._segments, self._spares, stream)
+        self._log.on_open = lambda segment: self._opened(segment, MAIN)
+        self._mover.on_open = lambda segment: self._opened(segment, MOVED)
+        self._reader = Reader(self._medium, self._segments, self._map, moves, self._log)
+        self._writer = Writer(self._log, self._map, usage)
+        self._checkpointer = Checkpointer(
+            self._log, usage, sectors=self._map, usage_map=usage_map, moves=moves
+        )
+        self._cleaner = Cleaner(
+            self._medium, self._segments, self._mover, usage, moves, self._checkpointer, self._is_open
+        )
+        self.read_into = self._reader.read_into
+        self.write = self._writer.write
+        self.commit = self._writer.commit
+        self.extents = self._reader.extents
+
+    # --- Requests, under the lock ----------------------------------------------------
+
+    def begin(self, pending_bytes: int) -> None:
+        """Say how many bytes of requests are at hand, which sizes the record's header."""
+        self._writer.batch_bytes = pending_bytes if pending_bytes < STAGE_BYTES else STAGE_BYTES
+
+    def write_bytes(self, offset_bytes: int, data: memoryview) -> None:
+        """Write any range: what is not whole sectors is read, changed and written."""
+        end = offset_bytes + len(data)
+        head = -offset_bytes % SECTOR_BYTES
+        if head or len(data) < SECTOR_BYTES:
+            self._patch(offset_bytes, data[:head] if head < len(data) else data)
+            data = data[head:]
+            offset_bytes += head
+        whole = len(data) // SECTOR_BYTES
+        if whole:
+            self.write(offset_bytes // SECTOR_BYTES, whole, data[: whole * SECTOR_BYTES])
+            data = data[whole * SECTOR_BYTES :]
+        if len(data):
+            self._patch(end - len(data), data)
+
+    def read_bytes(self, offset_bytes: int, out: memoryview) -> None:
+        """Read any range."""
+        lba, skip = divmod(offset_bytes, SECTOR_BYTES)
+        sectors = (skip + len(out) + SECTOR_BYTES - 1) // SECTOR_BYTES
+        if not skip and not len(out) % SECTOR_BYTES:
+            self.read_into(lba, sectors, out)
+            return
+        whole = memoryview(bytearray(sectors * SECTOR_BYTES))
+        self.read_into(lba, sectors, whole)
+        out[:] = whole[skip : skip + len(out)]
+
+    def drop(self, offset_bytes: int, size_bytes: int, *, exact: bool) -> None:
+        """Have a range read as zeros (WRITE_ZEROES: exact), or whole sectors of it (TRIM)."""
+        end = offset_bytes + size_bytes
+        first, last = -(-offset_bytes // SECTOR_BYTES), end // SECTOR_BYTES
+        if exact:
+            edge = min(first * SECTOR_BYTES, end)
+            if edge > offset_bytes:
+                self._patch(offset_bytes, memoryview(bytes(edge - offset_bytes)))
+            if last >= first and end > last * SECTOR_BYTES:
+                self._patch(last * SECTOR_BYTES, memoryview(bytes(end - last * SECTOR_BYTES)))
+        if last > first:
+            self._writer.drop(first, last - first)
+
+    def allocation(self, offset_bytes: int, size_bytes: int, *, extents_max: int) -> list[tuple[int, bool]]:
+        """Return (bytes, holds data) extents from `offset_bytes` on, at least one."""
+        found: list[tuple[int, bool]] = []
+        at, end = offset_bytes, offset_bytes + size_bytes
+        while at < end and len(found) <= extents_max:
+            size, data = self._allocated(at, end)
+            if found and found[-1][1] == data:
+                found[-1] = (found[-1][0] + size, data)
+            else:
+                found.append((size, data))
+            at += size
+        return found[:extents_max]
+
+    # --- Upkeep ----------------------------------------------------------------------
+
+    @property
+    def starved(self) -> bool:
+        """Whether a batch of writes may not find a segment; ask the steward for some first."""
+        room = SEGMENT_BYTES - self._log.position if self._log.segment else 0
+        return room < 2 * STAGE_BYTES and len(self._spares) <= RESERVE_SEGMENTS + 1
+
+    def wants_grants(self) -> int:
+        """Return how many segments the steward should lease now; 0: none."""
+        if not self._log.segment and not self._spares and not self.starving:
+            return 0
+        wanted = min(LEASE_SEGMENTS, 2 + self._held // 4)
+        return 0 if len(self._spares) - RESERVE_SEGMENTS > wanted // 2 else wanted
+
+    def add_grants(self, grants: Sequence[Grant]) -> None:
+        """Take leased segments in."""
+        self._spares.add(list(grants))
+        self._held += len(grants)
+        self._unknown = max(self._unknown, *(int(grant.segment) + 1 for grant in grants))
+        self.full = False
+
+    def wants_checkpoint(self) -> bool:
+        """Tell whether enough was written, or is dirty, for a checkpoint to pay."""
+        return (
+            self._log.appended_bytes + self._mover.appended_bytes - self._checkpoint_at_bytes
+            >= CHECKPOINT_BYTES
+            or self._checkpointer.dirty_pages > self.map_limit_pages // 2
+            or self.full and bool(self._cleaner.evacuated or self._usage.empty)
+        )
+
+    def maintain(self) -> None:
+        """Do a little upkeep after a batch: settle, and clean to keep pace with writes."""
+        if len(self._usage.displaced) >= 256:
+            self._usage.settle()
+        if self._cleaner.debt_bytes > 0:
+            self.clean()
+
+    def clean(self) -> bool:
+        """Do one slice of cleaning; False when there is nothing to do or no room for it."""
+        try:
+            return self._cleaner.step()
+        except NoSpace:
+            return False
+
+    def wants_cleaning(self) -> bool:
+        """Tell whether more is held than the live sectors justify."""
+        return self._cleaner.wants(held_segments=self._held)
+
+    def checkpoint(self, *, release: Sequence[int] = (), closing: bool = False) -> Iterator[None]:
+        """Write a checkpoint, slice by slice; hold the lock around each `next`.
+
+        When it is through, sync the medium and call `commit_checkpoint`. `release` are
+        segments without contents to be given back with it; so are, when `closing`, those
+        that were leased and never opened.
+        """
+        if self._prepared is not None:
+            msg = "checkpoint: one is under way, expected none"
+            raise Unavailable(msg)
+        log, usage = self._log, self._usage
+        self.commit()
+        usage.settle()
+        for segment in [s for s in usage.empty if self._segments.base(s) is None]:
+            usage.displaced += usage.forget(segment)
+        unopened = tuple(self._spares)
+        segment = log.segment or min(unopened, default=self._unknown)
+        begun = Root(
+            version=1, size_bytes=self.size_bytes, sequence=log.sequence, tag=log.tag.hex(),
+            segment=segment, offset=log.position if log.segment else 0,
+            written=usage.written(segment) if log.segment else 0,
+            unopened=unopened, unknown=self._unknown, evacuated=(), live_sectors=0, segments=0,
+            sectors=_NO_MAP, usage=_NO_MAP, moves=_NO_MAP,
+        )
+        evacuated = frozenset(self._cleaner.evacuated)
+        appended = log.appended_bytes + self._mover.appended_bytes
+        yield
+        yield from self._checkpointer.pages()
+        usage.settle()
+        freed = self._freeable(evacuated, before=segment) | {*release}
+        if closing:
+            log.make_room(2 * PAGE_BYTES)
+            freed.update(self._spares.give_back())
+        evacuating = {*self._cleaner.evacuated, *self._cleaner.redo, self._cleaner.victim}
+        root = msgspec.structs.replace(
+            begun, live_sectors=usage.live_sectors, segments=self._held - len(freed),
+            evacuated=tuple(sorted(evacuating - freed - {0})),
+            sectors=self._checkpointer.map_root(0), usage=self._checkpointer.map_root(1),
+            moves=self._checkpointer.map_root(2),
+        )
+        entry = self._checkpointer.write_root(root)
+        self._checkpoint_at_bytes = appended
+        prepared = Prepared(
+            Entry(entry), log.sequence, usage.live_sectors, tuple(SegmentId(s) for s in sorted(freed))
+        )
+        self._prepared = prepared
+
+    def commit_checkpoint(self, *, clean: bool = False) -> None:
+        """Have the pool name the checkpoint that was written and synced; frees segments.
+
+        Call it without the lock: it waits for the daemon.
+        """
+        prepared = self._prepared
+        assert prepared is not None, "checkpoint() ran to its end"
+        self._lessor.commit(
+            Checkpoint(prepared.root, prepared.sequence, clean, prepared.live_sectors),
+            freed=prepared.freed,
+        )
+        with self.lock:
+            for segment in prepared.freed:
+                self._segments.drop(segment)
+                if segment in self._usage.empty:
+                    self._usage.displaced += self._usage.forget(segment)
+            self._cleaner.evacuated.difference_update(prepared.freed)
+            self._held -= len(prepared.freed)
+            self._checkpoints += 1
+            self._prepared = None
+
+    def detach(self) -> None:
+        """Write and commit a last checkpoint; nothing may be written afterwards.
+
+        The spare segments go back. A volume that was never written says nothing.
+        """
+        with self.lock:
+            if not self._log.segment and not self._spares and not self._checkpointer.dirty_pages:
+                return
+            for _ in self.checkpoint(closing=True):
+                pass
+        self._medium.sync()
+        self.commit_checkpoint(clean=True)
+
+    def resize(self, size_bytes: int) -> None:
+        """Grow."""
+        if size_bytes < self.size_bytes:
+            msg = f"volume {self.attachment.name}: {size_bytes} bytes, expected at least {self.size_bytes}"
+            raise Invalid(msg)
+        self.size_bytes = size_bytes
+
+    def forget_keys(self) -> None:
+        """Drop every key (I3): from here on nothing can be read or written."""
+        with self.lock:
+            self._segments.drop_all()
+            self._log.close()
+            self._mover.close()
+
+    @property
+    def counters(self) -> Counters:
+        """What this attachment did so far."""
+        return Counters(
+            written_bytes=self._writer.written_bytes,
+            appended_bytes=self._log.appended_bytes + self._mover.appended_bytes,
+            moved_bytes=self._cleaner.moved_bytes,
+            live_sectors=self._usage.live_sectors,
+            held_segments=self._held,
+            spare_segments=len(self._spares),
+            checkpoints=self._checkpoints,
+            map_pages=len(self._map.leaves),
+        )
+
+    # --- Leaves ----------------------------------------------------------------------
+
+    def _patch(self, offset_bytes: int, data: memoryview) -> None:
+        """Change less than a sector."""
+        lba, skip = divmod(offset_bytes, SECTOR_BYTES)
+        sector = memoryview(bytearray(SECTOR_BYTES))
+        self.read_into(lba, 1, sector)
+        sector[skip : skip + len(data)] = data
+        self.write(lba, 1, sector)
+
+    def _allocated(self, at: int, end: int) -> tuple[int, bool]:
+        """Return how far the state at `at` reaches within its leaf, and that state."""
+        lba = at // SECTOR_BYTES
+        page = self._map.leaf(lba >> 9)
+        first = last = lba & 511
+        data = bool(page[first])
+        stop = min(512, first + -(-(end - lba * SECTOR_BYTES) // SECTOR_BYTES))
+        while last < stop and bool(page[last]) == data:
+            last += 1
+        return min(end, (lba - first + last) * SECTOR_BYTES) - at, data
+
+    def _opened(self, segment: int, state: int) -> None:
+        self._usage.opened(segment, state)
+        if state == MAIN and self._cleaner.wants(held_segments=self._held):
+            self._cleaner.debt_bytes += 3 * SEGMENT_BYTES
+
+    def _is_open(self, segment: int) -> bool:
+        return segment in (self._log.segment, self._mover.segment, self._cleaner.victim)
+
+    def _freeable(self, evacuated: frozenset[int], *, before: int) -> set[int]:
+        """Return what this checkpoint may free: empty or moved away, and behind its start."""
+        usage = self._usage
+        return {
+            s for s in usage.empty | evacuated
+            if not self._is_open(s) and self._segments.base(s) is not None
+            and (s < before or usage.state(s) == MOVED)
+            and (s in evacuated or usage.is_empty(s))
+        }
+
+    def _page(self, address: int, entry: int) -> bytes:
+        return self._reader.page(address, entry)

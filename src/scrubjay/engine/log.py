@@ -1,0 +1,207 @@
+"""Appending: units are sealed into a staging buffer, one record goes out in one write.
+
+A stream owns one open segment at a time and writes it from the front. No offset is ever
+sealed twice: after a failed or short append the segment is closed and never written
+again (docs/format/log.md, "Writing"; I5). The main stream chains its records; the
+stream of cleaning does not.
+
+Hot path: `Disk.write` seals through the attributes of this class itself (see there).
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from scrubjay.base.errors import NoSpace
+from scrubjay.base.units import (
+    KIB,
+    MIB,
+    SECTOR_BYTES,
+    SEGMENT_BYTES,
+    STRIPE_BYTES,
+    TAG_BYTES,
+)
+from scrubjay.engine.entry import SEGMENT_SHIFT
+from scrubjay.engine.record import (
+    ALIGN_BYTES,
+    HEADER_FIXED_BYTES,
+    HEADER_NONCE,
+    PREFIX_BYTES,
+    Prefix,
+    Stream,
+    pack_header,
+    write_prefix,
+)
+
+if TYPE_CHECKING:
+    from scrubjay.base.ports import Medium
+    from scrubjay.engine.lessor import Grant
+    from scrubjay.engine.stripes import Encrypt, Segments
+
+__all__ = ["RESERVE_SEGMENTS", "STAGE_BYTES", "Appender", "Spares"]
+
+STAGE_BYTES = MIB + 64 * KIB
+"""The longest record: one receive of the export loop, with its tags and its header."""
+RESERVE_SEGMENTS = 3
+"""Spare segments that clients may not take: a full pool is left by a checkpoint and a
+cleaning, and both append."""
+_ROOM_MIN = 64 * KIB
+"""A segment with less room than this (and than what is asked) is closed."""
+_ONE = SECTOR_BYTES + TAG_BYTES
+
+
+class Spares:
+    """Segments leased and not yet opened, in order of ids."""
+
+    def __init__(self, segments: Segments) -> None:
+        self._segments = segments
+        self._waiting: deque[int] = deque()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._waiting)
+
+    def add(self, grants: list[Grant]) -> None:
+        """Take leased segments in."""
+        self._segments.add(grants)
+        self._waiting.extend(grant.segment for grant in grants)
+
+    def give_back(self) -> tuple[int, ...]:
+        """Return all that wait; they are not ours any more."""
+        back = tuple(self._waiting)
+        self._waiting.clear()
+        return back
+
+    def take(self, *, reserve: bool) -> int:
+        """Return the next segment; NoSpace where there is none that the caller may have."""
+        if len(self._waiting) <= (0 if reserve else RESERVE_SEGMENTS):
+            msg = f"spare segments: {len(self._waiting)}, expected more"
+            raise NoSpace(msg, hint="free space in the pool: destroy or trim something")
+        return self._waiting.popleft()
+
+
+class Appender:
+    """One stream of records. Not thread-safe: the disk's lock is around it."""
+
+    def __init__(self, medium: Medium, segments: Segments, spares: Spares, stream: Stream) -> None:
+        self._medium = medium
+        self._segments = segments
+        self._spares = spares
+        self._stream = stream
+        self.on_open: Callable[[int], None] = lambda _segment: None
+        """Called with the id of each segment that is opened."""
+        self.stage = memoryview(bytearray(STAGE_BYTES))
+        self.segment = 0
+        """The open segment; 0: none."""
+        self.entry_base = 0
+        self.position = 0
+        """Where in the segment the next record starts."""
+        self.staged = 0
+        """Bytes of the record being staged, its header's room included; 0: none."""
+        self.limit = 0
+        """`staged` may not grow past this."""
+        self.units_at = 0
+        self.runs: list[int] = []
+        self.runs_max = 0
+        self.origins: list[int] = []
+        self.stripe_end = 0
+        self.encrypt: Encrypt = _no_cipher
+        self.base = 0
+        self.sequence = 0
+        """Of the last record that was appended."""
+        self.tag = bytes(TAG_BYTES)
+        """Of the last header that was appended."""
+        self.appended_bytes = 0
+
+    def begin(self, *, payload_bytes: int, runs: int, origins: int = 0, reserve: bool = False) -> None:
+        """Start a record with room for at least one unit, if it can be for all that is named."""
+        units_at = HEADER_FIXED_BYTES + 8 * (runs + origins) + TAG_BYTES - 1 & -TAG_BYTES
+        wanted = min(units_at + payload_bytes // SECTOR_BYTES * _ONE, STAGE_BYTES)
+        room = SEGMENT_BYTES - self.position
+        if not self.segment or room < wanted and room < max(_ROOM_MIN, units_at + 4 * _ONE):
+            self._open(reserve=reserve)
+            room = SEGMENT_BYTES
+        self.limit = min(STAGE_BYTES, room)
+        self.units_at = self.staged = units_at
+        self.runs_max = runs
+        self.runs = []
+        self.origins = []
+        self.stripe(self.position + units_at)
+
+    def make_room(self, record_bytes: int) -> None:
+        """See to it that the next record of this length opens no segment."""
+        if not self.segment or SEGMENT_BYTES - self.position < record_bytes:
+            self._open(reserve=True)
+
+    def stripe(self, at_bytes: int) -> None:
+        """Take the key of the stripe that `at_bytes` of the segment lies in."""
+        number = at_bytes // STRIPE_BYTES
+        self.encrypt = self._segments.cipher(self.segment << 6 | number).encrypt_into
+        self.stripe_end = (number + 1) * STRIPE_BYTES
+
+    def seal(self, lba: int, data: memoryview) -> int:
+        """Seal one unit (1 to 4 sectors) behind the others; return its first sector's entry."""
+        at = self.position + self.staged
+        if at >= self.stripe_end:
+            self.stripe(at)
+        end = self.staged + len(data) + TAG_BYTES
+        self.encrypt((at << 48 | lba).to_bytes(12, "little"), data, None, self.stage[self.staged : end])
+        self.staged = end
+        return self.entry_base + (at << 4) + ((len(data) >> 12) - 1 << 4)
+
+    def append(self, kind: int, *, chained: bool = True) -> None:
+        """Write the staged record. On an error the segment is closed and nothing was said."""
+        header = pack_header(
+            self._stream,
+            sequence=self.sequence + 1 if chained else 0,
+            previous_tag=self.tag if chained else bytes(TAG_BYTES),
+            kind=kind,
+            runs=self.runs,
+            origins=self.origins,
+        )
+        sealed_bytes = len(header) + TAG_BYTES
+        record_bytes = self.staged + ALIGN_BYTES - 1 & -ALIGN_BYTES
+        stage, at = self.stage, self.position
+        write_prefix(stage, Prefix(sealed_bytes, record_bytes, self.units_at))
+        if at // STRIPE_BYTES != self.stripe_end // STRIPE_BYTES - 1:
+            self.stripe(at)
+        end = PREFIX_BYTES + sealed_bytes
+        nonce = (at << 48 | HEADER_NONCE).to_bytes(12, "little")
+        self.encrypt(nonce, memoryview(header), bytes(stage[:PREFIX_BYTES]), stage[PREFIX_BYTES:end])
+        self.staged = 0
+        try:
+            done = self._medium.write(self.base + at, stage[:record_bytes])
+        except OSError:
+            self.close()
+            raise
+        if done != record_bytes:
+            self.close()
+            raise OSError(errno.EIO, f"segment {self.segment}: {done} bytes of a record, expected {record_bytes}")
+        self.position = at + record_bytes
+        self.appended_bytes += record_bytes
+        if chained:
+            self.sequence += 1
+            self.tag = bytes(stage[end - TAG_BYTES : end])
+
+    def close(self) -> None:
+        """Never write the open segment again."""
+        self.segment = 0
+        self.staged = 0
+        self.position = SEGMENT_BYTES
+
+    def _open(self, *, reserve: bool) -> None:
+        segment = self._spares.take(reserve=reserve)
+        base = self._segments.base(segment)
+        assert base is not None, "a spare segment has a slot"
+        self.segment, self.base, self.position = segment, base, 0
+        self.entry_base = segment << SEGMENT_SHIFT
+        self.on_open(segment)
+
+
+def _no_cipher(nonce: bytes, data: memoryview, ad: bytes | None, out: memoryview) -> int:
+    raise AssertionError("a record is begun before a unit is sealed")

@@ -1,0 +1,127 @@
+"""Segments as a volume reads them: slot, and the cipher of each stripe, made when needed.
+
+Hot paths look into `places` themselves, by entry >> STRIPE_SHIFT, and call `place` on a
+miss. Keys stay in the arena that was handed in; a segment that is dropped leaves it at
+once, and its ciphers with it (I3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from scrubjay.base.errors import Corrupt
+from scrubjay.base.units import SEGMENT_BYTES, SLOTS_OFFSET_BYTES, STRIPES
+from scrubjay.engine.entry import SEGMENT_SHIFT, STRIPE_SHIFT
+from scrubjay.engine.lessor import GROUP_SEGMENTS, Grant, Lessor
+from scrubjay.keys.aead import child
+
+__all__ = ["KeyArena", "Place", "Segments"]
+
+Encrypt = Callable[[bytes, memoryview, bytes | None, memoryview], int]
+Place = tuple[Encrypt, int]
+"""(decrypt_into of the stripe, where the segment begins on the medium, in bytes)."""
+
+PLACES_MAX = 8192
+"""An AESGCM object costs 2.4 KiB (FINDINGS): 20 MiB, and 2 GiB of volume at a time."""
+
+
+class KeyArena(Protocol):
+    """Where segment keys lie: locked memory, overwritten when dropped."""
+
+    def put(self, segment: int, key: bytes) -> None:
+        """Keep the key of a segment."""
+        ...
+
+    def get(self, segment: int) -> bytes | None:
+        """Return the key, or None."""
+        ...
+
+    def drop(self, segment: int) -> None:
+        """Overwrite the key of a segment; none is fine."""
+        ...
+
+    def drop_all(self) -> None:
+        """Overwrite every key."""
+        ...
+
+
+class Segments:
+    """Slots and keys of the segments that this volume may read."""
+
+    def __init__(self, lessor: Lessor, arena: KeyArena) -> None:
+        self.places: dict[int, Place] = {}
+        self._lessor = lessor
+        self._arena = arena
+        self._bases: dict[int, int] = {}
+        self._stripes: dict[int, dict[int, bytes]] = {}
+        self._groups: set[int] = set()
+
+    def add(self, grants: Iterable[Grant]) -> None:
+        """Learn segments; a grant without a slot is one that has no place any more."""
+        for grant in grants:
+            segment = grant.segment
+            if grant.slot is None:
+                self.drop(segment)
+                continue
+            self._bases[segment] = SLOTS_OFFSET_BYTES + grant.slot * SEGMENT_BYTES
+            if grant.key:
+                self._arena.put(segment, grant.key)
+            else:
+                self._stripes[segment] = dict(grant.stripes)
+
+    def base(self, segment: int) -> int | None:
+        """Return where the segment begins on the medium, or None where it has no slot."""
+        base = self._bases.get(segment)
+        if base is None and segment // GROUP_SEGMENTS not in self._groups:
+            self._ask(segment // GROUP_SEGMENTS)
+            base = self._bases.get(segment)
+        return base
+
+    def place(self, entry: int) -> Place | None:
+        """Return the place of an entry's stripe; None where its segment has no slot."""
+        stripe = entry >> STRIPE_SHIFT
+        place = self.places.get(stripe)
+        if place is None:
+            base = self.base(entry >> SEGMENT_SHIFT)
+            if base is None:
+                return None
+            place = self.cipher(stripe).decrypt_into, base
+            if len(self.places) >= PLACES_MAX:
+                for old in list(self.places)[: PLACES_MAX >> 3]:
+                    del self.places[old]
+            self.places[stripe] = place
+        return place
+
+    def cipher(self, stripe: int) -> AESGCM:
+        """Return the cipher of a stripe (segment id * 64 + number); Corrupt if its key is gone."""
+        segment, number = divmod(stripe, STRIPES)
+        key = self._arena.get(segment)
+        if key is not None:
+            return AESGCM(child(key, number))
+        survivor = self._stripes.get(segment, {}).get(number)
+        if survivor is None:
+            msg = f"segment {segment}: stripe {number} has no key, expected one"
+            raise Corrupt(msg)
+        return AESGCM(survivor)
+
+    def drop(self, segment: int) -> None:
+        """Let go of a segment: its slot is not ours any more, its key is overwritten."""
+        self._bases.pop(segment, None)
+        self._stripes.pop(segment, None)
+        for stripe in range(segment * STRIPES, segment * STRIPES + STRIPES):
+            self.places.pop(stripe, None)
+        self._arena.drop(segment)
+
+    def drop_all(self) -> None:
+        """Let go of everything (the volume is being destroyed)."""
+        self.places.clear()
+        self._bases.clear()
+        self._stripes.clear()
+        self._arena.drop_all()
+
+    def _ask(self, group: int) -> None:
+        self.add(self._lessor.group(group))
+        self._groups.add(group)

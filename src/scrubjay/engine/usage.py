@@ -1,0 +1,199 @@
+"""What is dead: which sectors of which segment no map refers to any more.
+
+An overwrite only notes the entry that it replaced (`displaced`); the accounting follows
+in `settle`, before anything depends on it: a cleaning step, the end of a checkpoint.
+Dead bits are facts about the log and idempotent, so replay may settle a thing twice.
+A wrong dead bit would lose data: a bit is set only for an entry that a map has let go,
+and a segment is freed only when its bits say so (docs/format/log.md).
+"""
+
+from __future__ import annotations
+
+from scrubjay.engine.entry import SEGMENT_SHIFT
+from scrubjay.engine.paged import PagedMap
+
+__all__ = ["EVACUATED", "MAIN", "MOVED", "Usage"]
+
+MAIN, MOVED, EVACUATED = 1, 2, 3
+"""States of a segment in word 65."""
+_WORDS_SHIFT = 7
+_WRITTEN, _STATE = 64, 65
+_PER_LEAF_SHIFT = 2
+_PER_LEAF_MASK = 3
+LEAVES_PER_SEGMENT_OF_MOVES = 8
+
+
+class Usage:
+    """Dead bits, counts of live sectors, and what follows from them."""
+
+    def __init__(self, usage: PagedMap, moves: PagedMap, *, live_sectors: int) -> None:
+        self._pages = usage
+        self._moves = moves
+        self.displaced: list[int] = []
+        """Entries that a map let go and that are not settled yet; zeros are fine."""
+        self.live: dict[int, int] = {}
+        """Live sectors of each segment met since the attachment."""
+        self.live_sectors = live_sectors
+        self.empty: set[int] = set()
+        """Segments met since the attachment that have no live sector."""
+        self.moved: set[int] = set()
+        """Segments whose sectors cleaning moved away, or is moving."""
+
+    def opened(self, segment: int, state: int) -> None:
+        """Note that a segment is being written."""
+        self.set_state(segment, state)
+        self.live[segment] = 0
+        self.empty.add(segment)
+
+    def wrote(self, segment: int, sectors: int) -> None:
+        """Note that a record with so many sectors was appended."""
+        page, at = self._words(segment)
+        page[at + _WRITTEN] += sectors
+        self.live[segment] = self.count(segment) + sectors
+        self.live_sectors += sectors
+        self.empty.discard(segment)
+
+    def count(self, segment: int) -> int:
+        """Return how many live sectors a segment holds."""
+        live = self.live.get(segment)
+        if live is None:
+            page = self._pages.leaf(segment >> _PER_LEAF_SHIFT)
+            at = (segment & _PER_LEAF_MASK) << _WORDS_SHIFT
+            dead = int.from_bytes(page[at : at + 64].tobytes(), "little").bit_count()
+            live = self.live[segment] = page[at + _WRITTEN] - dead
+            if page[at + _STATE] == EVACUATED:
+                self.moved.add(segment)
+            if not live:
+                self.empty.add(segment)
+        return live
+
+    def state(self, segment: int) -> int:
+        """Return a segment's state; 0: never written as far as is known."""
+        return self._pages[(segment << _WORDS_SHIFT) + _STATE]
+
+    def written(self, segment: int) -> int:
+        """Return how many sectors were written into a segment."""
+        return self._pages[(segment << _WORDS_SHIFT) + _WRITTEN]
+
+    def set_state(self, segment: int, state: int) -> None:
+        """Note a segment's state."""
+        page, at = self._words(segment)
+        page[at + _STATE] = state
+        if state == EVACUATED:
+            self.moved.add(segment)
+
+    def set_written(self, segment: int, sectors: int) -> None:
+        """Correct the count of sectors (replay); `recount` must follow."""
+        page, at = self._words(segment)
+        self.live_sectors += sectors - page[at + _WRITTEN]
+        page[at + _WRITTEN] = sectors
+
+    def recount(self) -> None:
+        """Forget every count, after a replay; the dead bits say what is so."""
+        self.live.clear()
+        self.empty.clear()
+        self.moved.clear()
+
+    def is_empty(self, segment: int) -> bool:
+        """Tell from the dead bits, not from a count, that no sector is live."""
+        self.live.pop(segment, None)
+        self.empty.discard(segment)
+        return self.count(segment) == 0
+
+    def dead(self, segment: int) -> int:
+        """Return the dead positions of a segment as an integer of 4096 bits."""
+        page = self._pages.leaf(segment >> _PER_LEAF_SHIFT)
+        at = (segment & _PER_LEAF_MASK) << _WORDS_SHIFT
+        return int.from_bytes(page[at : at + 64].tobytes(), "little")
+
+    def revive(self, segment: int, position: int) -> None:
+        """Clear a dead bit: replay has just applied the write that put the sector there."""
+        page, at = self._words(segment)
+        word = at + (position >> 6)
+        bit = 1 << (position & 63)
+        if page[word] & bit:
+            page[word] ^= bit
+            self.live_sectors += 1
+            if segment in self.live:
+                self.live[segment] += 1
+                self.empty.discard(segment)
+
+    def settle(self) -> None:
+        """Account for every displaced entry."""
+        displaced = self.displaced
+        if not displaced:
+            return
+        self.displaced = []
+        live, pages, dirty = self.live, self._pages.leaves, self._pages.dirty
+        met = -1
+        page = self._moves.leaf(0)
+        at = killed = index = 0
+        count = len(displaced)
+        while index < count:
+            entry = displaced[index]
+            index += 1
+            if not entry:
+                continue
+            segment = entry >> SEGMENT_SHIFT
+            if segment != met:
+                if killed:
+                    self._killed(met, killed)
+                    killed = 0
+                if segment not in live:
+                    self.count(segment)
+                leaf = segment >> _PER_LEAF_SHIFT
+                page = pages.get(leaf) or self._pages.writable(leaf)
+                dirty.add(leaf)
+                at = (segment & _PER_LEAF_MASK) << _WORDS_SHIFT
+                met = segment
+            position = (entry >> 16 & 4095) + (entry & 15)
+            word = at + (position >> 6)
+            if (
+                entry & 255 == 0x30  # the first sector of a unit of four: all four at once
+                and position & 63 < 61
+                and displaced[index : index + 3] == [entry + 1, entry + 2, entry + 3]
+                and segment not in self.moved
+            ):
+                index += 3
+                bits = 15 << (position & 63)
+                killed += (bits & ~page[word]).bit_count()
+                page[word] |= bits
+                continue
+            bit = 1 << (position & 63)
+            if not page[word] & bit:
+                page[word] |= bit
+                killed += 1
+                if segment in self.moved:
+                    moved_to = self._moves[segment << 12 | position]
+                    if moved_to:  # it lives on there, and was counted once
+                        self.live_sectors += 1
+                        displaced.append(moved_to)
+                        count += 1
+        if killed:
+            self._killed(met, killed)
+
+    def forget(self, segment: int) -> list[int]:
+        """Drop all that is known of a segment without slot and without live sectors.
+
+        Returns the entries of the pages of `moves` that are dead by it.
+        """
+        page, at = self._words(segment)
+        page[at : at + 66] = self._moves_blank
+        self.live.pop(segment, None)
+        self.empty.discard(segment)
+        self.moved.discard(segment)
+        first = segment * LEAVES_PER_SEGMENT_OF_MOVES
+        drops = (self._moves.drop(first + i) for i in range(LEAVES_PER_SEGMENT_OF_MOVES))
+        return [entry for entry in drops if entry]
+
+    _moves_blank = memoryview(bytes(66 * 8)).cast("Q")
+
+    def _killed(self, segment: int, sectors: int) -> None:
+        left = self.live[segment] = self.live[segment] - sectors
+        self.live_sectors -= sectors
+        if left <= 0:  # below zero in the middle of a replay, whose counts follow
+            self.empty.add(segment)
+
+    def _words(self, segment: int) -> tuple[memoryview, int]:
+        page = self._pages.writable(segment >> _PER_LEAF_SHIFT)
+        return page, (segment & _PER_LEAF_MASK) << _WORDS_SHIFT
