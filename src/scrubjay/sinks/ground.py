@@ -90,11 +90,11 @@ def _disk(device: Path, root: Path) -> tuple[str, str]:
         return f"{name}, a virtual disk", "whoever provides it may keep overwritten bytes"
     if _text(disk / "queue/zoned").strip() not in {"", "none"}:
         return f"{name}, a zoned disk", elsewhere
-    match _text(disk / "queue/rotational").strip():
-        case "1":
-            return f"{name}, a rotating disk", ""
-        case "0":
-            return f"{name}, flash", elsewhere
+    rotational = _text(disk / "queue/rotational").strip()
+    if rotational == "1":
+        return f"{name}, a rotating disk", ""
+    if rotational == "0":
+        return f"{name}, flash", elsewhere
     return f"device {name}", "nothing tells what kind of disk that is"
 
 
