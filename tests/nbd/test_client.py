@@ -199,6 +199,12 @@ CHUNK = b"\x66\x8e\x33\xef"
             hole_chunk(ONE, offset=4096, length=8192, last=False)
             + hole_chunk(ONE, offset=8192, length=4096, last=True),
         ),
+        (
+            STRUCTURED,
+            wire.CMD_READ,
+            hole_chunk(ONE, offset=4096, length=512, last=False)
+            + hole_chunk(ONE, offset=8192, length=4096, last=True),
+        ),
         (STRUCTURED, wire.CMD_WRITE, data_chunk(ONE, offset=4096, length=1, last=True)),
         (STRUCTURED, wire.CMD_WRITE, hole_chunk(ONE, offset=4096, length=1, last=True)),
         (STRUCTURED, wire.CMD_WRITE, CHUNK + pack(">HHQI", 0, 0, 1, 0)),
