@@ -7,7 +7,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from scrubjay.keys import path as paths
 from scrubjay.keys.forgotten import Forgotten
-from scrubjay.keys.table import Kind
 from tests.keys.world import World
 
 

@@ -45,8 +45,8 @@ class FileIo(Protocol):
 class LockedFile:
     """A regular file of mode 0600, ours, no symbolic link, locked while it is open.
 
-    After a failed write or sync it refuses to write (I4): only opening it anew, which
-    reads from the device, tells what is there.
+    After a failed write or sync it refuses everything (I4): the cache shows what may never
+    have reached the device. Opened anew, it is read from the device.
     """
 
     def __init__(self, path: Path, fd: int) -> None:
@@ -93,6 +93,7 @@ class LockedFile:
 
     def read(self, offset_bytes: int, size_bytes: int) -> bytes:
         """Return what lies there, fewer bytes at the end of the file."""
+        self._refuse_after_failure()
         parts = []
         try:
             while size_bytes and (part := os.pread(self._fd, size_bytes, offset_bytes)):

@@ -1,0 +1,137 @@
+"""Sinks and files that exist for tests: in memory, recording, tearing."""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from uuid import UUID
+
+from scrubjay.base.errors import Conflict, Invalid, NotFound
+from scrubjay.base.ids import Epoch
+from scrubjay.base.ports import Entropy
+from scrubjay.sinks.sink import Grade, Worth
+
+DISK_SECTOR_BYTES = 512
+SINK, POOL = UUID(int=0x51), UUID(int=0x90)
+SOMEWHERE = Worth(Grade.CONDITIONAL, "memory", "it is for tests")
+
+
+class MemorySink:
+    """The simplest sink there can be."""
+
+    def __init__(self, entropy: Entropy, *, sink_id: UUID, pool_id: UUID, epoch: Epoch) -> None:
+        self.sink_id = sink_id
+        self.pool_id = pool_id
+        self._entropy = entropy
+        self._keys = {epoch: entropy.token(32)}
+
+    def epochs(self) -> tuple[Epoch, ...]:
+        """Return the epochs held."""
+        return tuple(sorted(self._keys))
+
+    def key(self, epoch: Epoch) -> bytes:
+        """Return a key."""
+        if epoch not in self._keys:
+            raise NotFound(f"sink: epoch {epoch} not held, expected its key")
+        return self._keys[epoch]
+
+    def prepare(self, epoch: Epoch) -> None:
+        """Draw a key."""
+        if epoch <= max(self._keys):
+            raise Invalid(f"sink: new epoch {epoch}, expected more")
+        if len(self._keys) > 1:
+            raise Conflict("sink: two epochs held, expected one")
+        self._keys[epoch] = self._entropy.token(32)
+
+    def drop(self, epoch: Epoch) -> None:
+        """Lose a key."""
+        if list(self._keys) == [epoch]:
+            raise Conflict(f"sink: epoch {epoch} is the last one, expected another beside")
+        self._keys.pop(epoch, None)
+
+    def scour(self) -> None:
+        """Nothing remains here."""
+
+    def worth(self) -> Worth:
+        """Say what it is worth."""
+        return SOMEWHERE
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class PowerLossError(Exception):
+    """The machine stopped."""
+
+
+@dataclass(frozen=True)
+class Write:
+    """A write that no sync has covered yet."""
+
+    offset_bytes: int
+    data: bytes
+
+    def sectors(self) -> Iterator["Write"]:
+        """Cut it as a disk may tear it."""
+        for at in range(0, len(self.data), DISK_SECTOR_BYTES):
+            yield Write(self.offset_bytes + at, self.data[at : at + DISK_SECTOR_BYTES])
+
+
+class CrashFile:
+    """A FileIo on a disk that loses power before its n-th write or sync.
+
+    What a sync covered is there afterwards; of the rest each sector is there or is not, in
+    any combination (`after_power_loss`).
+    """
+
+    def __init__(self, content: bytes = b"", *, stop_at: int = -1) -> None:
+        self.durable = bytearray(content)
+        self._seen = bytearray(content)
+        self._pending: list[Write] = []
+        self._stop_at = stop_at
+        self.steps = 0
+        self.open = True
+
+    @property
+    def size_bytes(self) -> int:
+        """How long the file is."""
+        return len(self._seen)
+
+    def read(self, offset_bytes: int, size_bytes: int) -> bytes:
+        """Return what was written last."""
+        return bytes(self._seen[offset_bytes : offset_bytes + size_bytes])
+
+    def write(self, offset_bytes: int, data: bytes) -> None:
+        """Write; the power may go while the disk is at it."""
+        self._pending.append(Write(offset_bytes, data))
+        self._step()
+        _put(self._seen, offset_bytes, data)
+
+    def sync(self) -> None:
+        """Make durable what was written."""
+        self._step()
+        self.durable = bytearray(self._seen)
+        self._pending.clear()
+
+    def close(self) -> None:
+        """Note it."""
+        self.open = False
+
+    def after_power_loss(self, rng: random.Random) -> bytes:
+        """Return what the disk may hold now: nothing, all or some sectors of what was pending."""
+        content = bytearray(self.durable)
+        share = rng.choice((0.0, 0.01, 0.5, 0.99, 1.0))
+        for write in self._pending:
+            for sector in write.sectors():
+                if rng.random() < share:
+                    _put(content, sector.offset_bytes, sector.data)
+        return bytes(content)
+
+    def _step(self) -> None:
+        if self.steps == self._stop_at:
+            raise PowerLossError
+        self.steps += 1
+
+
+def _put(content: bytearray, offset_bytes: int, data: bytes) -> None:
+    content.extend(bytes(max(0, offset_bytes - len(content))))
+    content[offset_bytes : offset_bytes + len(data)] = data
