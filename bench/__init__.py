@@ -1,0 +1,1 @@
+"""Scrubjay measured side by side with what people use; `docs/performance.md` says how."""

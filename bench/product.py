@@ -1,0 +1,124 @@
+"""Scrubjay as a peer: a home of its own, served by the product's daemon.
+
+The one place that knows the product's interface: the command line for setting up, the
+typed client of the REST API where time is taken, since starting an interpreter for each
+command would hide what the daemon does.
+"""
+
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+from bench.peers import evict, greet, run_tool, stop, wait_for
+from bench.rows import SCRUBJAY
+from scrubjay.base.errors import Unavailable
+from scrubjay.client.connection import Connection
+from scrubjay.client.replies import Attachment, Page, Pool, Volume
+
+__all__ = ["Home", "Scrubjay", "server_pid"]
+
+TENANT = "bench"
+POOL_PER_VOLUME = 4
+"""Room enough that cleaning is not what the rows side by side measure; a study does."""
+CREDENTIALS = struct.Struct("iII")
+"""Linux' `struct ucred`: pid, uid, gid."""
+
+
+class Home:
+    """A throw-away home and its daemon."""
+
+    def __init__(self, folder: Path, *, pool_bytes: int) -> None:
+        self._folder = folder
+        self._pool_bytes = pool_bytes
+        self._server: subprocess.Popen[bytes] | None = None
+        self._api = Connection(folder / "run" / "api.sock")
+
+    def start(self) -> None:
+        """Make the home, serve it, and make the tenant that owns all volumes."""
+        env = os.environ | {"SCRUBJAY_HOME": str(self._folder)}
+        command = Path(sys.executable).with_name("scrubjay")
+        run_tool(command, "init", "--pool-size", str(self._pool_bytes), env=env)
+        with self._folder.with_suffix(".log").open("wb") as log:
+            self._server = subprocess.Popen([command, "serve"], env=env, stdout=log, stderr=log)
+        wait_for(self._answers, of=self._server)
+        run_tool(command, "tenant", "create", TENANT, env=env)
+
+    def stop(self) -> None:
+        """End the daemon and its exporters, and delete the home."""
+        stop(self._server)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def create(self, name: str, *, size_bytes: int) -> None:
+        """Make a volume."""
+        wanted = {"name": name, "tenant": TENANT, "size": size_bytes}
+        self._api.send("POST", "volumes", Volume, body=wanted)
+
+    def attach(self, name: str) -> str:
+        """Return the NBD URI of a volume that answers there."""
+        return self._api.send("POST", "attachments", Attachment, body={"volume": name}).uri
+
+    def detach(self, name: str) -> None:
+        """Return once the volume is no longer served."""
+        self._api.delete(f"attachments/{name}")
+
+    def pids(self) -> list[int]:
+        """Return the daemon."""
+        return [self._server.pid] if self._server else []
+
+    def drop_caches(self) -> None:
+        """Put everything in the home out of the page cache."""
+        evict(path for path in self._folder.rglob("*") if path.is_file())
+
+    def _answers(self) -> bool:
+        try:
+            self._api.get("pools", Page[Pool])
+        except Unavailable:
+            return False
+        return True
+
+
+class Scrubjay:
+    """The peer: one volume in a home of its own."""
+
+    name = SCRUBJAY
+
+    def __init__(self, folder: Path, *, size_bytes: int) -> None:
+        self._home = Home(folder / "scrubjay", pool_bytes=POOL_PER_VOLUME * size_bytes)
+        self._size_bytes = size_bytes
+        self._pids: list[int] = []
+
+    def start(self) -> str:
+        """Make the home, serve it, and attach its volume."""
+        self._home.start()
+        self._home.create("disk", size_bytes=self._size_bytes)
+        uri = self._home.attach("disk")
+        self._pids = [*self._home.pids(), server_pid(uri)]
+        return uri
+
+    def pids(self) -> list[int]:
+        """Return the daemon and the exporter."""
+        return self._pids
+
+    def drop_caches(self) -> None:
+        """Put the home out of the page cache."""
+        self._home.drop_caches()
+
+    def stop(self) -> None:
+        """End the daemon and delete the home."""
+        self._home.stop()
+
+
+def server_pid(uri: str) -> int:
+    """Return the process that listens on the unix socket of an NBD URI (unix(7), SO_PEERCRED)."""
+    path = parse_qs(urlsplit(uri).query)["socket"][0]
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.connect(path)
+        raw = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+        greet(probe)
+    pid: int = CREDENTIALS.unpack(raw)[0]
+    return pid
