@@ -1,0 +1,1 @@
+"""What survives: pool files, the superblocks and pages on them, slots, and the pool itself."""

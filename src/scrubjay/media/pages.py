@@ -1,0 +1,135 @@
+"""Sealed pages of metadata (docs/format/pool.md, "Pages").
+
+A pointer names a page and holds its tag, so a page that is old, misdirected or flipped
+does not open. A pair of commit id and page number is sealed once.
+"""
+
+from __future__ import annotations
+
+import errno
+import hmac
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NewType
+
+from scrubjay.base.errors import Corrupt, Unavailable
+from scrubjay.base.ports import Medium
+from scrubjay.base.units import PAGE_BYTES, TAG_BYTES
+from scrubjay.keys.aead import seal, unseal
+from scrubjay.media.geometry import SLOT_PAGES, Geometry
+
+__all__ = [
+    "COMMIT_ID_BYTES",
+    "NO_POINTER",
+    "POINTER_BYTES",
+    "TEXT_BYTES",
+    "Pages",
+    "Pointer",
+    "Sealer",
+    "page_of",
+    "write_whole",
+]
+
+COMMIT_ID_BYTES = 16
+TEXT_BYTES = PAGE_BYTES - COMMIT_ID_BYTES - TAG_BYTES
+"""Plaintext of a page."""
+POINTER_BYTES = 8 + TAG_BYTES
+
+Pointer = NewType("Pointer", bytes)
+"""24 bytes: u64 page number, tag of the page."""
+NO_POINTER = Pointer(bytes(POINTER_BYTES))
+
+
+def page_of(pointer: Pointer) -> int:
+    """Return the number of the page that a pointer names."""
+    return int.from_bytes(pointer[:8], "little")
+
+
+class Sealer:
+    """Seals the pages of one commit, each page number once."""
+
+    def __init__(self, metadata_key: bytes, commit_id: bytes) -> None:
+        self._commit_id = commit_id
+        self._key = _page_key(metadata_key, commit_id)
+
+    def seal(self, page: int, text: bytes) -> tuple[Pointer, bytes]:
+        """Return the pointer and the 4096 bytes of a page with up to 4064 bytes of text."""
+        text = text.ljust(TEXT_BYTES, b"\0")
+        sealed = seal(self._key, _nonce(page), text=text, ad=None)
+        return Pointer(page.to_bytes(8, "little") + sealed[-TAG_BYTES:]), self._commit_id + sealed
+
+
+class Pages:
+    """The metadata pages of a pool, on all its media."""
+
+    def __init__(self, media: Sequence[Medium], geometry: Geometry, metadata_key: bytes) -> None:
+        self.in_flight: Mapping[int, bytes] = {}
+        """Pages of a commit that is being written: not to be read from a medium yet."""
+        self._media = media
+        self._geometry = geometry
+        self._metadata_key = metadata_key
+
+    def read(self, pointer: Pointer) -> bytes:
+        """Return the text of a page; Corrupt when it is not the one that was written."""
+        page = page_of(pointer)
+        raw = self.in_flight.get(page) or self._load(page)
+        sealed = raw[COMMIT_ID_BYTES:]
+        if sealed[-TAG_BYTES:] != pointer[8:]:
+            raise Corrupt(f"metadata page {page}: tag is not the one that its parent holds")
+        key = _page_key(self._metadata_key, raw[:COMMIT_ID_BYTES])
+        what = f"metadata page {page}"
+        return bytes(unseal(key, _nonce(page), sealed=sealed, ad=None, what=what))
+
+    def advise(self, pointers: Iterable[Pointer]) -> None:
+        """Have the media read these pages ahead."""
+        extents: list[list[tuple[int, int]]] = [[] for _ in self._media]
+        for pointer in pointers:
+            page = page_of(pointer)
+            if page < self._geometry.slots * SLOT_PAGES:
+                medium, offset_bytes = self._geometry.place_of_page(page)
+                extents[medium].append((offset_bytes, PAGE_BYTES))
+        for index, wanted in enumerate(extents):
+            if wanted:
+                self._media[index].advise(wanted)
+
+    def write(self, pages: Mapping[int, bytes]) -> None:
+        """Write sealed pages, neighbours in one piece; OSError when any comes up short."""
+        start: tuple[int, int] | None = None
+        run: list[bytes] = []
+        for page in sorted(pages):
+            medium, offset_bytes = self._geometry.place_of_page(page)
+            if start is not None and (medium, offset_bytes - len(run) * PAGE_BYTES) != start:
+                write_whole(self._media[start[0]], start[1], b"".join(run))
+                start, run = None, []
+            start = start or (medium, offset_bytes)
+            run.append(pages[page])
+        if start is not None:
+            write_whole(self._media[start[0]], start[1], b"".join(run))
+
+    def _load(self, page: int) -> bytes:
+        if page >= self._geometry.slots * SLOT_PAGES:
+            raise Corrupt(f"metadata page {page}: outside the pool")
+        medium, offset_bytes = self._geometry.place_of_page(page)
+        raw = bytearray(PAGE_BYTES)
+        try:
+            count = self._media[medium].read_into(offset_bytes, memoryview(raw))
+        except OSError as error:
+            raise Unavailable(f"metadata page {page}: {error.strerror}") from error
+        if count < PAGE_BYTES:
+            raise Corrupt(f"metadata page {page}: {count} bytes, expected {PAGE_BYTES}")
+        return bytes(raw)
+
+
+def write_whole(medium: Medium, offset_bytes: int, data: bytes) -> None:
+    """Write all of `data`; a short write is an OSError, since a commit is never continued."""
+    count = medium.write(offset_bytes, data)
+    if count != len(data):
+        message = f"wrote {count} bytes at {offset_bytes}, expected {len(data)}"
+        raise OSError(errno.EIO, message)
+
+
+def _page_key(metadata_key: bytes, commit_id: bytes) -> bytes:
+    return hmac.digest(metadata_key, b"scrubjay page 1" + commit_id, "sha256")
+
+
+def _nonce(page: int) -> bytes:
+    return page.to_bytes(12, "little")
