@@ -91,3 +91,13 @@ def test_census_asks_the_counter_of_the_number_above() -> None:
 
 def _never(parent: Path) -> range:
     pytest.fail(f"asked for {parent!r}")
+
+
+@given(st.integers(0, 1000), st.integers(0, 700))
+def test_segment_runs_of_any_range_are_its_paths_in_order(first: int, count: int) -> None:
+    """Runs share an inner node, and together are the segments asked for."""
+    branch = paths.branch(T, L, B)
+    runs = list(paths.segment_runs(branch, range(first, first + count)))
+    walked = [inner + bytes([index]) for inner, indices in runs for index in indices]
+    assert walked == [branch + number.to_bytes(5) for number in range(first, first + count)]
+    assert len({inner for inner, _ in runs}) == len(runs)

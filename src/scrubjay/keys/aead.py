@@ -34,7 +34,8 @@ KEY_BYTES = 32
 NONCE_BYTES = 12
 
 _CHILD = b"scrubjay child 1"
-_CHILD_LABELS = tuple(_CHILD + bytes((index,)) for index in range(256))
+_INDICES = tuple(bytes((index,)) for index in range(256))
+_CHILD_LABELS = tuple(_CHILD + index for index in _INDICES)
 _SHA256 = hashes.SHA256()
 
 
@@ -50,7 +51,7 @@ def children(seed: Buffer, indices: Iterable[int]) -> list[bytes]:
     keys = []
     for index in indices:
         mac = keyed.copy()
-        mac.update(bytes((index,)))
+        mac.update(_INDICES[index])
         keys.append(mac.finalize())
     return keys
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import groupby
 from typing import NewType, Protocol
 
 from scrubjay.base.errors import Invalid
@@ -77,12 +76,16 @@ def segment(
     return _below(above, segment_id, first=1, stop=1 << _SEGMENT_BITS, size=5, field="segment")
 
 
-def segment_runs(branch_path: Path, ids: range) -> Iterator[tuple[Path, list[int]]]:
-    """Yield (inner node, indices of its children) for segments of a branch, in their order."""
-    if ids and not 0 <= min(ids) <= max(ids) < 1 << _SEGMENT_BITS:
-        raise Invalid(f"segments {min(ids)} to {max(ids)}: expected below {1 << _SEGMENT_BITS}")
-    for high, run in groupby(ids, lambda number: number >> 8):
-        yield Path(branch_path + high.to_bytes(4)), [number & 0xFF for number in run]
+def segment_runs(branch_path: Path, ids: range) -> Iterator[tuple[Path, range]]:
+    """Yield (inner node, indices of its children) for consecutive segments of a branch."""
+    if not 0 <= ids.start <= ids.stop <= 1 << _SEGMENT_BITS or ids.step != 1:
+        raise Invalid(f"segments {ids}: expected consecutive ids below {1 << _SEGMENT_BITS}")
+    start = ids.start
+    while start < ids.stop:
+        high, low = divmod(start, 256)
+        stop = min(low + ids.stop - start, 256)
+        yield Path(branch_path + high.to_bytes(4)), range(low, stop)
+        start += stop - low
 
 
 def stripe(segment_path: Path, stripe_no: int) -> Path:
