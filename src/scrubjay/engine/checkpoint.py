@@ -92,7 +92,13 @@ class Checkpointer:
     """Writes the pages of one volume's maps; the disk's lock is around each step."""
 
     def __init__(
-        self, log: Appender, usage: Usage, *, sectors: PagedMap, usage_map: PagedMap, moves: PagedMap
+        self,
+        log: Appender,
+        usage: Usage,
+        *,
+        sectors: PagedMap,
+        usage_map: PagedMap,
+        moves: PagedMap,
     ) -> None:
         self._log = log
         self._usage = usage

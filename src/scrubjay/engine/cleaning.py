@@ -44,8 +44,14 @@ class Cleaner:
     """Cleaning of one volume; each step is taken under the disk's lock."""
 
     def __init__(
-        self, medium: Medium, segments: Segments, mover: Appender, usage: Usage,
-        moves: PagedMap, checkpointer: Checkpointer, is_open: Callable[[int], bool],
+        self,
+        medium: Medium,
+        segments: Segments,
+        mover: Appender,
+        usage: Usage,
+        moves: PagedMap,
+        checkpointer: Checkpointer,
+        is_open: Callable[[int], bool],
     ) -> None:
         self._medium = medium
         self._segments = segments
@@ -72,7 +78,9 @@ class Cleaner:
     def wants(self, *, held_segments: int) -> bool:
         """Tell whether the volume holds more segments than its live sectors justify."""
         held = held_segments - len(self.evacuated) - SLACK_SEGMENTS
-        return bool(self.redo) or held * SECTORS_PER_SEGMENT * UTILIZATION > self._usage.live_sectors
+        return (
+            bool(self.redo) or held * SECTORS_PER_SEGMENT * UTILIZATION > self._usage.live_sectors
+        )
 
     def step(self) -> bool:
         """Do one slice; return False when there is nothing worth cleaning."""
@@ -131,7 +139,9 @@ class Cleaner:
             cost += RECORD_COST_BYTES
             self._usage.settle()
             dead = self._usage.dead(victim)
-            units = units_of(header, at_bytes=at, units_at=prefix.units_at, record_bytes=prefix.record_bytes)
+            units = units_of(
+                header, at_bytes=at, units_at=prefix.units_at, record_bytes=prefix.record_bytes
+            )
             for unit in units:
                 if cost >= SLICE_BYTES:
                     self._append()
@@ -150,7 +160,8 @@ class Cleaner:
         """Stage the live sectors of a unit; return how many bytes that is."""
         first = unit.offset_bytes // SECTOR_BYTES
         alive = [
-            i for i in range(unit.sectors)
+            i
+            for i in range(unit.sectors)
             if not dead >> (first + i) & 1 and self._still_there(victim, unit, first, i)
         ]
         if not alive:
@@ -160,7 +171,11 @@ class Cleaner:
             data = plain[start * SECTOR_BYTES : (start + count) * SECTOR_BYTES]
             mover = self._mover
             room = mover.limit - mover.staged
-            if not mover.staged or room < len(data) + TAG_BYTES or len(mover.runs) >= mover.runs_max:
+            if (
+                not mover.staged
+                or room < len(data) + TAG_BYTES
+                or len(mover.runs) >= mover.runs_max
+            ):
                 self._append()
                 mover.begin(payload_bytes=2 * SLICE_BYTES, runs=48, origins=48, reserve=True)
             origin = (unit.origin or victim << _ORIGIN_SHIFT | first) + start
@@ -174,7 +189,9 @@ class Cleaner:
         """Tell whether the sector was not moved yet (a redo), or is what `moves` names."""
         if not unit.origin:
             return not self._moves[victim << _ORIGIN_SHIFT | first + index]
-        here = pack(segment=victim, offset_bytes=unit.offset_bytes, sectors=unit.sectors, index=index)
+        here = pack(
+            segment=victim, offset_bytes=unit.offset_bytes, sectors=unit.sectors, index=index
+        )
         return self._moves[unit.origin + index] == here
 
     def _append(self) -> None:

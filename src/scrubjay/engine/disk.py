@@ -20,7 +20,14 @@ from scrubjay.base.errors import Invalid, NoSpace, Unavailable
 from scrubjay.base.ids import Entry, SegmentId
 from scrubjay.base.ports import Medium
 from scrubjay.base.units import MIB, PAGE_BYTES, SECTOR_BYTES, SEGMENT_BYTES
-from scrubjay.engine.checkpoint import ROOT_ADDRESS, Checkpointer, MapRoot, Prepared, Root, read_root
+from scrubjay.engine.checkpoint import (
+    ROOT_ADDRESS,
+    Checkpointer,
+    MapRoot,
+    Prepared,
+    Root,
+    read_root,
+)
 from scrubjay.engine.cleaning import Cleaner
 from scrubjay.engine.lessor import Attachment, Checkpoint, Grant, Lessor
 from scrubjay.engine.log import RESERVE_SEGMENTS, STAGE_BYTES, Appender, Spares
@@ -41,6 +48,7 @@ CHECKPOINT_BYTES = 128 * MIB
 """Log behind the last checkpoint that asks for the next; bounds replay to about twice."""
 MAP_LIMIT_PAGES = 16384
 """64 MiB of map: 32 GiB of volume before anything is evicted."""
+SETTLE_ENTRIES = 1024
 _NO_MAP = MapRoot(0, 0)
 
 
@@ -61,13 +69,19 @@ class Counters:
 class Disk:
     """A volume of whole sectors over a medium."""
 
-    def __init__(self, medium: Medium, lessor: Lessor, arena: KeyArena, attachment: Attachment) -> None:
+    def __init__(
+        self, medium: Medium, lessor: Lessor, arena: KeyArena, attachment: Attachment
+    ) -> None:
         self.lock = threading.Lock()
         self.attachment = attachment
         self.size_bytes = attachment.size_bytes
         self.map_limit_pages = MAP_LIMIT_PAGES
         self.full = False
         """The pool has no segment for us; the steward asks again now and then."""
+        self.poisoned = 0
+        """The errno with which every request is refused, after a sync failed; 0: none."""
+        self.opened_segments = 0
+        """Counts up when the log goes on in another segment: a moment to look at upkeep."""
         self.starving = False
         """A batch of writes waits for a segment."""
         self._medium = medium
@@ -111,6 +125,7 @@ class Disk:
 
     def _build(self, root: Root | None) -> None:
         """Make the parts around the maps of a root."""
+
         def paged(kind: int, at: MapRoot) -> PagedMap:
             pages = PagedMap(kind, self._page, height=at.height, root=at.entry)
             pages.limit_pages = self.map_limit_pages
@@ -133,7 +148,13 @@ class Disk:
             self._log, usage, sectors=self._map, usage_map=usage_map, moves=moves
         )
         self._cleaner = Cleaner(
-            self._medium, self._segments, self._mover, usage, moves, self._checkpointer, self._is_open
+            self._medium,
+            self._segments,
+            self._mover,
+            usage,
+            moves,
+            self._checkpointer,
+            self._is_open,
         )
         self.read_into = self._reader.read_into
         self.write = self._writer.write
@@ -185,7 +206,14 @@ class Disk:
         if last > first:
             self._writer.drop(first, last - first)
 
-    def allocation(self, offset_bytes: int, size_bytes: int, *, extents_max: int) -> list[tuple[int, bool]]:
+    def advise(self, offset_bytes: int, size_bytes: int) -> None:
+        """Have the medium fetch what a read of this range will need."""
+        first, last = offset_bytes // SECTOR_BYTES, -(-(offset_bytes + size_bytes) // SECTOR_BYTES)
+        self._medium.advise(self.extents(first, last - first))
+
+    def allocation(
+        self, offset_bytes: int, size_bytes: int, *, extents_max: int
+    ) -> list[tuple[int, bool]]:
         """Return (bytes, holds data) extents from `offset_bytes` on, at least one."""
         found: list[tuple[int, bool]] = []
         at, end = offset_bytes, offset_bytes + size_bytes
@@ -226,12 +254,18 @@ class Disk:
             self._log.appended_bytes + self._mover.appended_bytes - self._checkpoint_at_bytes
             >= CHECKPOINT_BYTES
             or self._checkpointer.dirty_pages > self.map_limit_pages // 2
-            or self.full and bool(self._cleaner.evacuated or self._usage.empty)
+            or self.full
+            and bool(self._cleaner.evacuated or self._usage.empty)
         )
+
+    @property
+    def needs_upkeep(self) -> bool:
+        """Whether `maintain` has anything to do."""
+        return self._cleaner.debt_bytes > 0 or len(self._usage.displaced) >= SETTLE_ENTRIES
 
     def maintain(self) -> None:
         """Do a little upkeep after a batch: settle, and clean to keep pace with writes."""
-        if len(self._usage.displaced) >= 256:
+        if len(self._usage.displaced) >= SETTLE_ENTRIES:
             self._usage.settle()
         if self._cleaner.debt_bytes > 0:
             self.clean()
@@ -265,11 +299,21 @@ class Disk:
         unopened = tuple(self._spares)
         segment = log.segment or min(unopened, default=self._unknown)
         begun = Root(
-            version=1, size_bytes=self.size_bytes, sequence=log.sequence, tag=log.tag.hex(),
-            segment=segment, offset=log.position if log.segment else 0,
+            version=1,
+            size_bytes=self.size_bytes,
+            sequence=log.sequence,
+            tag=log.tag.hex(),
+            segment=segment,
+            offset=log.position if log.segment else 0,
             written=usage.written(segment) if log.segment else 0,
-            unopened=unopened, unknown=self._unknown, evacuated=(), live_sectors=0, segments=0,
-            sectors=_NO_MAP, usage=_NO_MAP, moves=_NO_MAP,
+            unopened=unopened,
+            unknown=self._unknown,
+            evacuated=(),
+            live_sectors=0,
+            segments=0,
+            sectors=_NO_MAP,
+            usage=_NO_MAP,
+            moves=_NO_MAP,
         )
         evacuated = frozenset(self._cleaner.evacuated)
         appended = log.appended_bytes + self._mover.appended_bytes
@@ -282,15 +326,21 @@ class Disk:
             freed.update(self._spares.give_back())
         evacuating = {*self._cleaner.evacuated, *self._cleaner.redo, self._cleaner.victim}
         root = msgspec.structs.replace(
-            begun, live_sectors=usage.live_sectors, segments=self._held - len(freed),
+            begun,
+            live_sectors=usage.live_sectors,
+            segments=self._held - len(freed),
             evacuated=tuple(sorted(evacuating - freed - {0})),
-            sectors=self._checkpointer.map_root(0), usage=self._checkpointer.map_root(1),
+            sectors=self._checkpointer.map_root(0),
+            usage=self._checkpointer.map_root(1),
             moves=self._checkpointer.map_root(2),
         )
         entry = self._checkpointer.write_root(root)
         self._checkpoint_at_bytes = appended
         prepared = Prepared(
-            Entry(entry), log.sequence, usage.live_sectors, tuple(SegmentId(s) for s in sorted(freed))
+            Entry(entry),
+            log.sequence,
+            usage.live_sectors,
+            tuple(SegmentId(s) for s in sorted(freed)),
         )
         self._prepared = prepared
 
@@ -378,6 +428,7 @@ class Disk:
         return min(end, (lba - first + last) * SECTOR_BYTES) - at, data
 
     def _opened(self, segment: int, state: int) -> None:
+        self.opened_segments += 1
         self._usage.opened(segment, state)
         if state == MAIN and self._cleaner.wants(held_segments=self._held):
             self._cleaner.debt_bytes += 3 * SEGMENT_BYTES
@@ -389,8 +440,10 @@ class Disk:
         """Return what this checkpoint may free: empty or moved away, and behind its start."""
         usage = self._usage
         return {
-            s for s in usage.empty | evacuated
-            if not self._is_open(s) and self._segments.base(s) is not None
+            s
+            for s in usage.empty | evacuated
+            if not self._is_open(s)
+            and self._segments.base(s) is not None
             and (s < before or usage.state(s) == MOVED)
             and (s in evacuated or usage.is_empty(s))
         }

@@ -118,7 +118,9 @@ class Appender:
         """Of the last header that was appended."""
         self.appended_bytes = 0
 
-    def begin(self, *, payload_bytes: int, runs: int, origins: int = 0, reserve: bool = False) -> None:
+    def begin(
+        self, *, payload_bytes: int, runs: int, origins: int = 0, reserve: bool = False
+    ) -> None:
         """Start a record with room for at least one unit, if it can be for all that is named."""
         units_at = HEADER_FIXED_BYTES + 8 * (runs + origins) + TAG_BYTES - 1 & -TAG_BYTES
         wanted = min(units_at + payload_bytes // SECTOR_BYTES * _ONE, STAGE_BYTES)
@@ -131,7 +133,9 @@ class Appender:
         self.runs_max = runs
         self.runs = []
         self.origins = []
-        self.stripe(self.position + units_at)
+        at = self.position + units_at
+        if not self.stripe_end - STRIPE_BYTES <= at < self.stripe_end:
+            self.stripe(at)
 
     def make_room(self, record_bytes: int) -> None:
         """See to it that the next record of this length opens no segment."""
@@ -150,7 +154,9 @@ class Appender:
         if at >= self.stripe_end:
             self.stripe(at)
         end = self.staged + len(data) + TAG_BYTES
-        self.encrypt((at << 48 | lba).to_bytes(12, "little"), data, None, self.stage[self.staged : end])
+        self.encrypt(
+            (at << 48 | lba).to_bytes(12, "little"), data, None, self.stage[self.staged : end]
+        )
         self.staged = end
         return self.entry_base + (at << 4) + ((len(data) >> 12) - 1 << 4)
 
@@ -168,11 +174,13 @@ class Appender:
         record_bytes = self.staged + ALIGN_BYTES - 1 & -ALIGN_BYTES
         stage, at = self.stage, self.position
         write_prefix(stage, Prefix(sealed_bytes, record_bytes, self.units_at))
-        if at // STRIPE_BYTES != self.stripe_end // STRIPE_BYTES - 1:
+        if at < self.stripe_end - STRIPE_BYTES:
             self.stripe(at)
         end = PREFIX_BYTES + sealed_bytes
         nonce = (at << 48 | HEADER_NONCE).to_bytes(12, "little")
-        self.encrypt(nonce, memoryview(header), bytes(stage[:PREFIX_BYTES]), stage[PREFIX_BYTES:end])
+        self.encrypt(
+            nonce, memoryview(header), bytes(stage[:PREFIX_BYTES]), stage[PREFIX_BYTES:end]
+        )
         self.staged = 0
         try:
             done = self._medium.write(self.base + at, stage[:record_bytes])
@@ -181,7 +189,10 @@ class Appender:
             raise
         if done != record_bytes:
             self.close()
-            raise OSError(errno.EIO, f"segment {self.segment}: {done} bytes of a record, expected {record_bytes}")
+            raise OSError(
+                errno.EIO,
+                f"segment {self.segment}: {done} bytes of a record, expected {record_bytes}",
+            )
         self.position = at + record_bytes
         self.appended_bytes += record_bytes
         if chained:
@@ -200,6 +211,7 @@ class Appender:
         assert base is not None, "a spare segment has a slot"
         self.segment, self.base, self.position = segment, base, 0
         self.entry_base = segment << SEGMENT_SHIFT
+        self.stripe_end = 0
         self.on_open(segment)
 
 

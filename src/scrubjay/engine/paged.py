@@ -14,7 +14,16 @@ from collections.abc import Callable
 
 from scrubjay.base.units import PAGE_BYTES
 
-__all__ = ["EMPTY", "FANOUT", "LEAF_SHIFT", "PAGE_ADDRESS", "Page", "PagedMap", "page_address", "split_address"]
+__all__ = [
+    "EMPTY",
+    "FANOUT",
+    "LEAF_SHIFT",
+    "PAGE_ADDRESS",
+    "Page",
+    "PagedMap",
+    "page_address",
+    "split_address",
+]
 
 LEAF_SHIFT = 9
 FANOUT = 1 << LEAF_SHIFT
@@ -160,7 +169,9 @@ class PagedMap:
         entry = self.location(level, index)
         if not entry:
             return None
-        return memoryview(bytearray(self._fetch(page_address(self.kind, level, index), entry))).cast("Q")
+        return memoryview(
+            bytearray(self._fetch(page_address(self.kind, level, index), entry))
+        ).cast("Q")
 
     def _upper(self, level: int, index: int) -> Page | None:
         page = self._uppers.get((level, index))

@@ -199,7 +199,9 @@ class Reader:
         """Return where a sector is now, which may not be where the map says, and its key."""
         place = self._segments.place(entry)
         if place is None:
-            where = self._moves[(entry >> SEGMENT_SHIFT) << 12 | (entry >> 16 & 4095) + (entry & 15)]
+            where = self._moves[
+                (entry >> SEGMENT_SHIFT) << 12 | (entry >> 16 & 4095) + (entry & 15)
+            ]
             place = self._segments.place(where) if where else None
             if place is None:
                 msg = f"segment {segment_of(entry)}: has no slot and was not moved, expected one"

@@ -124,9 +124,7 @@ def drop_runs(lba: int, sectors: int) -> list[int]:
 
 def write_prefix(out: memoryview, prefix: Prefix) -> None:
     """Put the prefix at the front of `out`."""
-    _PREFIX.pack_into(
-        out, 0, _MAGIC, prefix.header_bytes, prefix.record_bytes, prefix.units_at
-    )
+    _PREFIX.pack_into(out, 0, _MAGIC, prefix.header_bytes, prefix.record_bytes, prefix.units_at)
 
 
 def read_prefix(data: memoryview, *, room_bytes: int) -> Prefix | None:
@@ -147,13 +145,24 @@ def read_prefix(data: memoryview, *, room_bytes: int) -> Prefix | None:
 
 
 def pack_header(
-    stream: Stream, *, sequence: int, previous_tag: bytes, kind: int,
-    runs: Sequence[int], origins: Sequence[int] = (),
+    stream: Stream,
+    *,
+    sequence: int,
+    previous_tag: bytes,
+    kind: int,
+    runs: Sequence[int],
+    origins: Sequence[int] = (),
 ) -> bytes:
     """Return the header's plaintext."""
     return _HEADER.pack(
-        stream.lineage, stream.branch, stream.volume.bytes, stream.epoch,
-        sequence, previous_tag, kind, len(runs),
+        stream.lineage,
+        stream.branch,
+        stream.volume.bytes,
+        stream.epoch,
+        sequence,
+        previous_tag,
+        kind,
+        len(runs),
     ) + struct.pack(f"<{len(runs) + len(origins)}Q", *runs, *origins)
 
 

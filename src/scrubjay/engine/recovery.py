@@ -41,8 +41,12 @@ class Replayed:
 
 
 def replay(
-    attachment: Attachment, root: Root | None, scanner: Scanner, segments: Segments,
-    writer: Writer, usage: Usage,
+    attachment: Attachment,
+    root: Root | None,
+    scanner: Scanner,
+    segments: Segments,
+    writer: Writer,
+    usage: Usage,
 ) -> Replayed:
     """Bring the maps from the checkpoint to the newest state.
 
@@ -59,7 +63,9 @@ def replay(
     flushed = attachment.checkpoint.flushed
     if run.sequence < flushed:
         msg = f"volume {attachment.name}: log ends at record {run.sequence}, expected at least {flushed}"
-        raise Corrupt(msg, hint="the medium is older than the pool, or lost writes that it had synced")
+        raise Corrupt(
+            msg, hint="the medium is older than the pool, or lost writes that it had synced"
+        )
     known = {*run.main, root.segment if root else 0}
     unused = tuple(s for s in candidates if s not in known)
     unknown = root.unknown if root else 0
@@ -69,7 +75,12 @@ def replay(
 
 class _Replay:
     def __init__(
-        self, attachment: Attachment, root: Root | None, scanner: Scanner, writer: Writer, usage: Usage
+        self,
+        attachment: Attachment,
+        root: Root | None,
+        scanner: Scanner,
+        writer: Writer,
+        usage: Usage,
     ) -> None:
         self._attachment = attachment
         self._root = root
@@ -137,7 +148,9 @@ class _Replay:
 
     def _opens(self, segment: int, at: int, prefix: Prefix, header: Header) -> bool:
         """Tell whether all that would be mapped opens; pages are mapped by checkpoints alone."""
-        return header.kind != WRITE or all(self._scanner.opens(segment, unit) for unit in _units(at, prefix, header))
+        return header.kind != WRITE or all(
+            self._scanner.opens(segment, unit) for unit in _units(at, prefix, header)
+        )
 
     def _apply(self, segment: int, at: int, prefix: Prefix, header: Header) -> None:
         if header.kind != WRITE:
@@ -149,7 +162,9 @@ class _Replay:
             if unit.lba >= PAGE_ADDRESS:
                 msg = f"segment {segment} record at {at}: page address in a record of writes"
                 raise Corrupt(msg)
-            entry = pack(segment=segment, offset_bytes=unit.offset_bytes, sectors=unit.sectors, index=0)
+            entry = pack(
+                segment=segment, offset_bytes=unit.offset_bytes, sectors=unit.sectors, index=0
+            )
             self._writer.apply(unit.lba, unit.sectors, entry)
             self._usage.settle()
             first = unit.offset_bytes // SECTOR_BYTES

@@ -131,7 +131,12 @@ class Writer:
                 encrypt, stripe_end = log.encrypt, log.stripe_end
             size = count << 12
             end = staged + size + TAG_BYTES
-            encrypt((at << 48 | lba).to_bytes(12, "little"), data[done : done + size], None, stage[staged:end])
+            encrypt(
+                (at << 48 | lba).to_bytes(12, "little"),
+                data[done : done + size],
+                None,
+                stage[staged:end],
+            )
             staged = end
             done += size
             if lba >> LEAF_SHIFT != index:
