@@ -36,7 +36,7 @@ FULL = Extent(
 )
 QUICK = replace(
     FULL,
-    seconds=0.8,
+    seconds=0.5,
     disk_bytes=GIB // 2,
     overwrite_bytes=GIB,
     mapped_bytes=64 * GIB,

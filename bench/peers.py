@@ -6,6 +6,7 @@ their defaults: nothing is pinned to a core, write-back caching as each ships it
 
 import os
 import secrets
+import shlex
 import socket
 import struct
 import subprocess
@@ -170,7 +171,9 @@ def run_tool(*argv: str | Path, env: dict[str, str] | None = None) -> None:
     """Run a command; raises `Unavailable` with its complaint if it fails."""
     done = subprocess.run(argv, capture_output=True, text=True, env=env, check=False)
     if done.returncode:
-        raise Unavailable(f"{argv}: exit status {done.returncode}: {done.stderr.strip()}")
+        raise Unavailable(
+            f"{shlex.join(map(str, argv))}: exit status {done.returncode}: {done.stderr.strip()}"
+        )
 
 
 def stop(server: subprocess.Popen[bytes] | None) -> None:
