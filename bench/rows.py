@@ -79,7 +79,7 @@ ROWS = (
         targets={QEMU: 1.5, NBDKIT: 0.8},
     ),
     Row(
-        # fio asks again until the first FLUSH is answered: 0.4 to 0.7 of them for each write.
+        # fio asks again until the first FLUSH is answered: some 0.7 of them for each write.
         name="4k random write, depth 16, FLUSH every 4",
         job=replace(_WRITE, fsync_every=4),
         targets={QEMU: 2.5, NBDKIT: 1.5},
