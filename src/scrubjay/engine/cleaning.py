@@ -47,6 +47,7 @@ class Cleaner:
         self,
         medium: Medium,
         segments: Segments,
+        *,
         mover: Appender,
         usage: Usage,
         moves: PagedMap,
@@ -223,13 +224,13 @@ class Cleaner:
         entry = pack(segment=victim, offset_bytes=unit.offset_bytes, sectors=1, index=0)
         place = self._segments.place(entry)
         try:
-            if place is None:
-                raise InvalidTag
-            place[0](nonce, sealed, None, plain)
+            if place is not None:
+                place[0](nonce, sealed, None, plain)
+                return plain
         except InvalidTag:
-            msg = f"segment {victim} offset {unit.offset_bytes}: unit does not open while cleaning"
-            raise Corrupt(msg) from None
-        return plain
+            pass
+        msg = f"segment {victim} offset {unit.offset_bytes}: unit does not open while cleaning"
+        raise Corrupt(msg)
 
 
 def _runs(indexes: list[int]) -> Iterator[tuple[int, int]]:

@@ -111,7 +111,7 @@ class Disk:
         self._checkpointer.root_entry = checkpoint.root
         self._cleaner.redo.update(root.evacuated if root else ())
         scanner = Scanner(self._medium, self._segments)
-        done = replay(self.attachment, root, scanner, self._segments, self._writer, self._usage)
+        done = replay(self.attachment, root, scanner, writer=self._writer, usage=self._usage)
         self._log.sequence, self._log.tag = done.sequence, done.tag
         self._held += done.leased_since
         if done.sequence == checkpoint.flushed and not done.unused:
@@ -150,11 +150,11 @@ class Disk:
         self._cleaner = Cleaner(
             self._medium,
             self._segments,
-            self._mover,
-            usage,
-            moves,
-            self._checkpointer,
-            self._is_open,
+            mover=self._mover,
+            usage=usage,
+            moves=moves,
+            checkpointer=self._checkpointer,
+            is_open=self._is_open,
         )
         self.read_into = self._reader.read_into
         self.write = self._writer.write
@@ -165,7 +165,7 @@ class Disk:
 
     def begin(self, pending_bytes: int) -> None:
         """Say how many bytes of requests are at hand, which sizes the record's header."""
-        self._writer.batch_bytes = pending_bytes if pending_bytes < STAGE_BYTES else STAGE_BYTES
+        self._writer.batch_bytes = min(STAGE_BYTES, pending_bytes)
 
     def write_bytes(self, offset_bytes: int, data: memoryview) -> None:
         """Write any range: what is not whole sectors is read, changed and written."""
@@ -254,8 +254,7 @@ class Disk:
             self._log.appended_bytes + self._mover.appended_bytes - self._checkpoint_at_bytes
             >= CHECKPOINT_BYTES
             or self._checkpointer.dirty_pages > self.map_limit_pages // 2
-            or self.full
-            and bool(self._cleaner.evacuated or self._usage.empty)
+            or (self.full and bool(self._cleaner.evacuated or self._usage.empty))
         )
 
     @property
@@ -381,7 +380,8 @@ class Disk:
     def resize(self, size_bytes: int) -> None:
         """Grow."""
         if size_bytes < self.size_bytes:
-            msg = f"volume {self.attachment.name}: {size_bytes} bytes, expected at least {self.size_bytes}"
+            name, least = self.attachment.name, self.size_bytes
+            msg = f"volume {name}: {size_bytes} bytes, expected at least {least}"
             raise Invalid(msg)
         self.size_bytes = size_bytes
 

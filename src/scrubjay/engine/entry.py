@@ -18,8 +18,8 @@ __all__ = [
     "offset_of",
     "pack",
     "position_of",
-    "segment_of",
     "sectors_of",
+    "segment_of",
     "unit_bytes_of",
 ]
 

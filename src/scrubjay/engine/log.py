@@ -125,7 +125,7 @@ class Appender:
         units_at = HEADER_FIXED_BYTES + 8 * (runs + origins) + TAG_BYTES - 1 & -TAG_BYTES
         wanted = min(units_at + payload_bytes // SECTOR_BYTES * _ONE, STAGE_BYTES)
         room = SEGMENT_BYTES - self.position
-        if not self.segment or room < wanted and room < max(_ROOM_MIN, units_at + 4 * _ONE):
+        if not self.segment or (room < wanted and room < max(_ROOM_MIN, units_at + 4 * _ONE)):
             self._open(reserve=reserve)
             room = SEGMENT_BYTES
         self.limit = min(STAGE_BYTES, room)
@@ -215,5 +215,5 @@ class Appender:
         self.on_open(segment)
 
 
-def _no_cipher(nonce: bytes, data: memoryview, ad: bytes | None, out: memoryview) -> int:
+def _no_cipher(*_: object) -> int:
     raise AssertionError("a record is begun before a unit is sealed")

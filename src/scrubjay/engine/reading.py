@@ -9,7 +9,7 @@ Hot path: locals are bound before loops and single sectors take a road of their 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from cryptography.exceptions import InvalidTag
 
@@ -223,10 +223,8 @@ def _zeros(size_bytes: int) -> bytes:
 
 
 def _corrupt(entry: int, lba: int) -> Corrupt:
+    where = f"segment {segment_of(entry)} offset {offset_of(entry)}"
     return Corrupt(
-        f"unit at segment {segment_of(entry)} offset {offset_of(entry)}: does not open for LBA {lba}",
+        f"unit at {where}: does not open for LBA {lba}",
         hint="the medium returned other bytes than were written there; check the disk",
     )
-
-
-FetchPage = Callable[[int, int], bytes]

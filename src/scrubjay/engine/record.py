@@ -8,6 +8,7 @@ cannot be moved, replayed or reordered; every unit is sealed under its own place
 from __future__ import annotations
 
 import struct
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -174,7 +175,7 @@ def unpack_header(text: bytes, where: str) -> Header:
         msg = f"{where}: header of kind {kind} with {count} runs in {len(text)} bytes"
         raise Corrupt(msg)
     numbers = struct.unpack_from(f"<{words}Q", text, _HEADER.size)
-    stream = Stream(lineage, branch, _volume(volume), epoch)
+    stream = Stream(lineage, branch, VolumeId(uuid.UUID(bytes=volume)), epoch)
     return Header(stream, sequence, tag, kind, numbers[:count], numbers[count:])
 
 
@@ -207,9 +208,3 @@ def drops_of(header: Header) -> Iterator[tuple[int, int]]:
     for run in header.runs:
         if run & DROP:
             yield run & LBA_MASK, (run >> COUNT_SHIFT & RUN_SECTORS_MAX - 1) + 1
-
-
-def _volume(raw: bytes) -> VolumeId:
-    import uuid
-
-    return VolumeId(uuid.UUID(bytes=raw))

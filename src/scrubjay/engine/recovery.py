@@ -19,7 +19,6 @@ from scrubjay.engine.lessor import Attachment
 from scrubjay.engine.paged import PAGE_ADDRESS
 from scrubjay.engine.record import MOVE, WRITE, Header, Prefix, Unit, drops_of, units_of
 from scrubjay.engine.scan import Scanner
-from scrubjay.engine.stripes import Segments
 from scrubjay.engine.usage import MAIN, Usage
 from scrubjay.engine.writing import Writer
 
@@ -44,7 +43,7 @@ def replay(
     attachment: Attachment,
     root: Root | None,
     scanner: Scanner,
-    segments: Segments,
+    *,
     writer: Writer,
     usage: Usage,
 ) -> Replayed:
@@ -53,7 +52,7 @@ def replay(
     Raises Corrupt when the log ends before the sequence that the pool knows as flushed.
     """
     run = _Replay(attachment, root, scanner, writer, usage)
-    candidates = [s for s in _candidates(attachment, root) if segments.base(s) is not None]
+    candidates = [s for s in _candidates(attachment, root) if scanner.has_slot(s)]
     for index, segment in enumerate(candidates):
         run.segment(segment, candidates[index + 1 :])
     usage.settle()
@@ -62,7 +61,8 @@ def replay(
         usage.count(segment)
     flushed = attachment.checkpoint.flushed
     if run.sequence < flushed:
-        msg = f"volume {attachment.name}: log ends at record {run.sequence}, expected at least {flushed}"
+        reached = f"log ends at record {run.sequence}"
+        msg = f"volume {attachment.name}: {reached}, expected at least {flushed}"
         raise Corrupt(
             msg, hint="the medium is older than the pool, or lost writes that it had synced"
         )

@@ -39,11 +39,15 @@ class Scanner:
         self._at = 0
         self._plain = memoryview(bytearray(4 * SECTOR_BYTES))
 
-    def records(self, segment: int, *, start: int = 0) -> Iterator[tuple[int, Prefix, Header]]:
-        """Yield (offset, prefix, header) of each record from `start` on, up to the first
-        that does not open.
+    def has_slot(self, segment: int) -> bool:
+        """Tell whether there is anything to read of a segment."""
+        return self._segments.base(segment) is not None
 
-        The record's bytes stay readable through `bytes_at` until the next one.
+    def records(self, segment: int, *, start: int = 0) -> Iterator[tuple[int, Prefix, Header]]:
+        """Yield (offset, prefix, header) of each record from `start` on.
+
+        Ends before the first that does not open. The record's bytes stay readable
+        through `bytes_at` until the next one.
         """
         base = self._segments.base(segment)
         at = start

@@ -123,8 +123,7 @@ class Writer:
         done, stop = 0, lba + sectors
         while lba < stop:
             count = 4 - (lba & 3)
-            if count > stop - lba:
-                count = stop - lba
+            count = min(count, stop - lba)
             at = position + staged
             if at >= stripe_end:
                 log.stripe(at)

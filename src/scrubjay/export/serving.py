@@ -14,6 +14,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable
+from typing import Protocol
 
 from scrubjay.base.errors import NoSpace, ScrubjayError
 from scrubjay.base.units import KIB, MIB
@@ -38,16 +39,16 @@ _SECTOR_MASK = 4095
 _EXTENTS_MAX = 4096
 
 
-class Upkeep:
+class Upkeep(Protocol):
     """What a connection asks of the volume's steward; the export room has the real one."""
 
     def wait_for_space(self) -> None:
         """Return when the disk has segments to write into, or is known to be full."""
-        raise NotImplementedError
+        ...
 
     def kick(self) -> None:
         """Have a look soon: segments run short, or a checkpoint is due."""
-        raise NotImplementedError
+        ...
 
 
 class Connection:
@@ -58,6 +59,7 @@ class Connection:
         sock: socket.socket,
         disk: Disk,
         rules: Rules,
+        *,
         flusher: Flusher,
         upkeep: Upkeep,
         complain: Callable[[str], None],
