@@ -1,0 +1,172 @@
+"""The exporters of a home, as the daemon handles them: start, detach, kill, resize, survey.
+
+Implements `control.attachments.Exporters`. Nothing is remembered about an exporter: who
+serves a volume is what holds its lock, so a daemon that has just started handles those
+of the one before.
+"""
+
+from __future__ import annotations
+
+import grp
+import threading
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+
+from scrubjay.base.errors import Invalid, ScrubjayError, Unavailable
+from scrubjay.base.ids import VolumeId
+from scrubjay.base.ports import Entropy
+from scrubjay.control.attachments import Start
+from scrubjay.control.liveness import Liveness
+from scrubjay.export import lockfile
+from scrubjay.export.channel import Lost
+from scrubjay.export.launcher import Launcher
+from scrubjay.export.messages import (
+    TOKEN_BYTES,
+    Detach,
+    Done,
+    Fork,
+    Message,
+    Resize,
+    Statistics,
+    Stop,
+    Survey,
+)
+from scrubjay.export.sessions import Leases, Sessions
+
+__all__ = ["Exporters"]
+
+_START_TIMEOUT_S = 50
+"""Less than others wait for an attach that is under way (control/attachments.py)."""
+_SESSION_TIMEOUT_S = 5
+"""An exporter comes back within its longest backoff after the daemon has started."""
+_DETACH_TIMEOUT_S = 45
+_CALL_TIMEOUT_S = 10
+_EXIT_TIMEOUT_S = 10
+_log = structlog.get_logger(__name__)
+_ReplyT = TypeVar("_ReplyT", bound=Message)
+
+
+class Exporters:
+    """Starts the channel at once; `close` ends it, and no exporter with it."""
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        leases: Leases,
+        liveness: Liveness,
+        entropy: Entropy,
+        *,
+        channel: Path,
+        pool: Path,
+    ) -> None:
+        self._launcher = launcher
+        self._liveness = liveness
+        self._entropy = entropy
+        self._channel = channel
+        self._pool = pool
+        self._sessions = Sessions(
+            channel, leases, liveness.lock_path, on_poisoned=self._medium_failed
+        )
+
+    def start(self, start: Start) -> None:
+        """Start an exporter; return when it listens, raise what kept it from that."""
+        order = Fork(
+            volume=start.volume,
+            epoch=start.epoch,
+            token=self._entropy.token(TOKEN_BYTES),
+            pool=str(self._pool),
+            channel=str(self._channel),
+            lock=str(start.lock),
+            socket=str(start.socket),
+            gid=_gid(start.group),
+        )
+        self._launcher.fork(order, timeout_s=_START_TIMEOUT_S)
+
+    def detach(self, volume: VolumeId) -> None:
+        """Have an exporter checkpoint and end; Unavailable if it does not in time."""
+        lock = self._liveness.lock_path(volume)
+        with lockfile.watched(lock) as process:
+            if process is None:
+                return
+            self._call(volume, Detach(), Done, timeout_s=_DETACH_TIMEOUT_S)
+            if not process.ends(timeout_s=_EXIT_TIMEOUT_S):
+                raise Unavailable(f"volume {volume}: its exporter goes on, expected its end")
+
+    def kill(self, volume: VolumeId) -> None:
+        """End an exporter, its keys with it; return when it is gone, however it was.
+
+        It is asked to overwrite its keys first; one that does not answer at once is killed.
+        """
+        session = self._sessions.wait_for(volume, timeout_s=0)
+        with lockfile.watched(self._liveness.lock_path(volume)) as process:
+            if process is None:
+                return
+            if session is not None:
+                try:
+                    session.channel.call(Stop(), Done, timeout_s=1)
+                except ScrubjayError as error:
+                    _log.warning("exporter.silent", volume=str(volume), reason=error.message)
+            process.kill()
+            if not process.ends(timeout_s=_EXIT_TIMEOUT_S):
+                raise Unavailable(
+                    f"volume {volume}: its exporter was killed and stays, expected its end",
+                    hint="a process that hangs in the kernel ends with the disk's request",
+                )
+
+    def resize(self, volume: VolumeId, *, size_bytes: int) -> None:
+        """Tell an exporter that its volume has grown."""
+        self._call(volume, Resize(size_bytes=size_bytes), Done, timeout_s=_CALL_TIMEOUT_S)
+
+    def survey(self, volume: VolumeId) -> Statistics:
+        """Return what an exporter has done so far."""
+        return self._call(volume, Survey(), Statistics, timeout_s=_CALL_TIMEOUT_S)
+
+    def close(self) -> None:
+        """End the channel; exporters go on, and come back to the next daemon."""
+        self._sessions.close()
+
+    def _call(
+        self, volume: VolumeId, message: Message, reply: type[_ReplyT], *, timeout_s: float
+    ) -> _ReplyT:
+        """Call the exporter of a volume; once more where its connection was just replaced."""
+        for last in (False, True):
+            session = self._sessions.wait_for(volume, timeout_s=_SESSION_TIMEOUT_S)
+            if session is None:
+                break
+            try:
+                return session.channel.call(message, reply, timeout_s=timeout_s)
+            except Lost:
+                if last:
+                    raise
+        raise Unavailable(
+            f"volume {volume}: its exporter is not connected",
+            hint="wait a moment, then retry; else detach the volume",
+        )
+
+    def _medium_failed(self, volume: VolumeId, reason: str) -> None:
+        """Stop every volume on the medium: none of them knows what is durable (I4)."""
+        threading.Thread(
+            target=self._stop_all, args=(volume, reason), name="poisoned", daemon=True
+        ).start()
+
+    def _stop_all(self, volume: VolumeId, reason: str) -> None:
+        for session in self._sessions.all():
+            _log.error("volume.stopped", volume=str(session.volume), by=str(volume), reason=reason)
+            try:
+                self.kill(session.volume)
+            except ScrubjayError as error:
+                _log.error("volume.goes_on", volume=str(session.volume), reason=error.message)
+
+
+def _gid(group: str | None) -> int | None:
+    """Return the number of a group; Invalid where there is none of this name."""
+    if group is None:
+        return None
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise Invalid(
+            f"socket group {group}: unknown", hint="name a group of this machine"
+        ) from None

@@ -1,0 +1,216 @@
+"""Upkeep of an attached volume: segments ahead of the writes, checkpoints behind them.
+
+One thread. It talks to the daemon without holding the volume's lock, so that requests go
+on while the daemon is slow or away; writes wait only once the leased segments are used
+up. When the pool has none left, it first gives back what a checkpoint and cleaning can
+free; only then is the disk declared full, and looked at again now and then.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+from scrubjay.base.errors import Conflict, Denied, NoSpace, NotFound, ScrubjayError
+from scrubjay.base.ports import Medium
+from scrubjay.engine.disk import Disk
+from scrubjay.engine.lessor import Lessor
+
+__all__ = ["Steward"]
+
+_RETRY_S = 1.0
+"""Between two attempts at what the daemon, or the full pool, refused."""
+_IDLE_S = 5.0
+"""Without a request for so long, a volume is checkpointed, which frees what it can."""
+_ASLEEP_S = 60.0
+"""Between two looks at a volume that has nothing to be done."""
+_PAUSE_S = 0.0005
+"""Between two slices: a lock that is taken again at once lets nobody else in."""
+
+
+class Steward:
+    """Keeps one disk supplied and its log short; `run` is the body of its thread.
+
+    `poison` is told of a failed sync, `end` of an error after which this exporter must
+    not go on (another attachment took its place).
+    """
+
+    def __init__(
+        self,
+        disk: Disk,
+        medium: Medium,
+        lessor: Lessor,
+        *,
+        poison: Callable[[str], None],
+        end: Callable[[ScrubjayError], None],
+        complain: Callable[[str], None],
+    ) -> None:
+        self._disk = disk
+        self._medium = medium
+        self._lessor = lessor
+        self._poison = poison
+        self._end = end
+        self._complain = complain
+        self._changed = threading.Condition()
+        self._kicked = False
+        self._closing = False
+        self._uncommitted = False
+        """A checkpoint is in the log and synced, and the pool does not name it yet."""
+        self._seen_bytes = 0
+        self._settled_bytes = 0
+        """How much was appended when the last checkpoint was through."""
+
+    # --- From the connections' threads -----------------------------------------------
+
+    def kick(self) -> None:
+        """Have a look soon."""
+        with self._changed:
+            self._kicked = True
+            self._changed.notify_all()
+
+    def wait_for_space(self) -> None:
+        """Return when the disk has segments to write into, or is known to be full."""
+        disk = self._disk
+        with self._changed:
+            disk.starving = self._kicked = True
+            self._changed.notify_all()
+            self._changed.wait_for(
+                lambda: self._closing or disk.full or disk.poisoned or not disk.starving
+            )
+
+    def close(self) -> None:
+        """End the thread, and let go of whoever waits."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+
+    # --- The steward's own thread ----------------------------------------------------
+
+    def run(self) -> None:
+        """Look after the disk until closed."""
+        while not self._closing and not self._disk.poisoned:
+            try:
+                self._look()
+            except (Conflict, Denied, NotFound) as error:
+                self._end(error)
+                return
+            except ScrubjayError as error:
+                self._complain(error.message)
+            except OSError as error:  # an append that failed: its segment is closed by now
+                self._complain(f"upkeep: {error.strerror or error}")
+            self._wait()
+
+    def finish(self) -> None:
+        """After the thread has ended: have the pool name a checkpoint that was left over."""
+        if self._uncommitted:
+            self._commit()
+
+    def _wait(self) -> None:
+        """Sleep until kicked, or until it is time for another look."""
+        disk = self._disk
+        with self._changed:
+            if disk.full or disk.starving or self._uncommitted:
+                # It was refused just now: asking at once would change nothing.
+                self._changed.wait_for(lambda: self._closing, _RETRY_S)
+                return
+            busy = disk.counters.appended_bytes != self._settled_bytes or disk.wants_cleaning()
+            self._changed.wait_for(
+                lambda: self._kicked or self._closing, _IDLE_S if busy else _ASLEEP_S
+            )
+
+    def _look(self) -> None:
+        """Do what is to be done now."""
+        disk = self._disk
+        with self._changed:
+            kicked, self._kicked = self._kicked, False
+        if self._uncommitted:
+            self._commit()
+        if disk.starving or disk.full or disk.wants_grants():
+            self._supply()
+        appended = disk.counters.appended_bytes
+        idle = not kicked and appended == self._seen_bytes
+        if disk.wants_checkpoint():
+            self._checkpoint()
+        elif idle and disk.wants_cleaning():
+            self._clean()
+            self._checkpoint()
+        elif idle and appended != self._settled_bytes:
+            self._checkpoint()
+        self._seen_bytes = disk.counters.appended_bytes
+
+    def _supply(self) -> None:
+        """Lease what the disk wants; declare it full where nothing can be had."""
+        disk = self._disk
+        with disk.lock:
+            count = disk.wants_grants()
+        if not count:
+            self._fed(full=False)
+            return
+        while True:
+            try:
+                grants = self._lessor.lease(count)
+            except NoSpace:
+                if self._closing or not self._make_space():
+                    self._fed(full=disk.starving or disk.full)
+                    return
+                continue
+            with disk.lock:
+                disk.add_grants(grants)
+            self._fed(full=False)
+            return
+
+    def _fed(self, *, full: bool) -> None:
+        with self._changed:
+            self._disk.full = full
+            self._disk.starving = False
+            self._changed.notify_all()
+
+    def _make_space(self) -> bool:
+        """Give something back to the pool; False where this volume has nothing to give."""
+        disk = self._disk
+        before = disk.counters.held_segments
+        with suppress(NoSpace):
+            self._clean()
+            with disk.lock:
+                full, disk.full = disk.full, True
+                worth = disk.wants_checkpoint()
+                disk.full = full
+            if worth:
+                self._checkpoint()
+        return disk.counters.held_segments < before
+
+    def _clean(self) -> None:
+        """Clean, slice by slice, for as long as it is worth it and nobody else asks."""
+        disk = self._disk
+        while not self._closing and not (self._kicked and not disk.starving):
+            with disk.lock:
+                if not disk.wants_cleaning() or not disk.clean():
+                    return
+            self._breathe()
+
+    def _checkpoint(self) -> None:
+        """Write a checkpoint, slice by slice, sync, and have the pool name it."""
+        disk = self._disk
+        slices = disk.checkpoint()
+        while True:
+            with disk.lock:
+                if next(slices, self) is self:
+                    self._settled_bytes = disk.counters.appended_bytes
+                    break
+            self._breathe()
+        try:
+            self._medium.sync()
+        except OSError as error:
+            self._poison(f"sync failed: {error.strerror or error}")
+            raise
+        self._uncommitted = True
+        self._commit()
+
+    def _commit(self) -> None:
+        self._disk.commit_checkpoint()
+        self._uncommitted = False
+
+    def _breathe(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._closing, _PAUSE_S)
