@@ -58,7 +58,7 @@ CHANNEL_VERSION = 1
 TOKEN_BYTES = 32
 
 _U32 = Annotated[int, Meta(ge=0, lt=1 << 32)]
-_U64 = Annotated[int, Meta(ge=0, lt=1 << 64)]
+_U64 = Annotated[int, Meta(ge=0)]  # msgspec itself refuses what is longer than 64 bits
 _SegmentId = Annotated[int, Meta(ge=0, lt=1 << 36)]
 _Token = Annotated[bytes, Meta(min_length=TOKEN_BYTES, max_length=TOKEN_BYTES)]
 _Path = Annotated[str, Meta(min_length=1, max_length=4096)]
