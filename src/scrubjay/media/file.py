@@ -127,7 +127,7 @@ class PoolFile:
             try:
                 os.fdatasync(self._descriptor)
             except OSError as error:
-                self._failure = str(error)
+                self._failure = f"a sync failed before ({error.strerror})"
                 raise
 
     def advise(self, extents: Sequence[tuple[int, int]]) -> None:
@@ -140,19 +140,18 @@ class PoolFile:
     def close(self) -> None:
         """Give the handle and its lock back; nothing is synced by it."""
         descriptor, self._descriptor = self._descriptor, -1
+        self._failure = self._failure or "closed"
         if descriptor >= 0:
             os.close(descriptor)
 
     def _refuse(self) -> None:
-        message = f"a sync failed before ({self._failure}); open it anew"
-        raise OSError(errno.EIO, message, str(self._path))
+        raise OSError(errno.EIO, f"{self._failure}, open it anew", str(self._path))
 
 
 def _expect_bytes(descriptor: int, path: Path) -> None:
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISBLK(mode):
-        message = f"pool file {path}: neither file nor block device"
-        raise Invalid(message, hint="name the file that `scrubjay init` made")
+        raise _no_bytes(path)
 
 
 @contextmanager
@@ -162,6 +161,11 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise _explanation(error, path) from error
+
+
+def _no_bytes(path: Path) -> Invalid:
+    message = f"pool file {path}: neither file nor block device"
+    return Invalid(message, hint="name the file that `scrubjay init` made")
 
 
 def _explanation(error: OSError, path: Path) -> ScrubjayError:
@@ -175,6 +179,8 @@ def _explanation(error: OSError, path: Path) -> ScrubjayError:
             )
         case errno.ENOENT | errno.ENOTDIR:
             return NotFound(f"pool file {path}: not there")
+        case errno.EISDIR:
+            return _no_bytes(path)
         case errno.EACCES | errno.EPERM | errno.EROFS:
             return Denied(f"pool file {path}: {error.strerror}")
         case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:

@@ -62,8 +62,7 @@ class Blob:
         """How many pages it will take."""
         return -(-len(self.value) // NODE_BYTES_MAX)
 
-    @property
-    def size(self) -> int:
+    def __len__(self) -> int:
         """How many bytes its entry will take in the leaf."""
         return _SIZES.size + len(self.key) + _LENGTH_BYTES + self.pages * POINTER_BYTES
 
@@ -127,10 +126,10 @@ def encode(node: Node) -> bytes:
     """Return the text of a page; all its children and blobs have pages already."""
     if isinstance(node, Leaf):
         return _HEAD.pack(_LEAF, 0, len(node.entries)) + b"".join(_sealed(node.entries))
-    parts = [_HEAD.pack(_BRANCH, 0, len(node.keys) - 1), *_sealed(node.children[:1])]
-    for key, child in zip(node.keys[1:], _sealed(node.children[1:]), strict=True):
-        parts += [bytes([len(key)]), key, child]
-    return b"".join(parts)
+    first, *others = _sealed(node.children)
+    keys = node.keys[1:]
+    parts = [b"%c%b%b" % (len(key), key, child) for key, child in zip(keys, others, strict=True)]
+    return _HEAD.pack(_BRANCH, 0, len(keys)) + first + b"".join(parts)
 
 
 def decode(text: bytes, page: int) -> Node:

@@ -407,10 +407,9 @@ class Pool:
         """Wait until all that a change may have seen is durable."""
         if batch.changes:
             batch.settled.wait()
-        else:
-            with self._writing:  # it only read, perhaps of a commit that is being written
-                batch.durable = not self._stopped
-        if not batch.durable:
+            if batch.durable:
+                return
+        with self._writing:  # it only read, perhaps of a commit that is being written
             self._check()
 
     def _seal(self) -> _Sealed:

@@ -38,7 +38,7 @@ from scrubjay.media.nodes import (
     make_entry,
     value_of,
 )
-from scrubjay.media.pages import NO_POINTER, Pages, Pointer, page_of
+from scrubjay.media.pages import NO_POINTER, POINTER_BYTES, Pages, Pointer, page_of
 
 __all__ = ["Edit", "Mark", "Nodes", "Root", "read_blob", "successor"]
 
@@ -196,6 +196,8 @@ class Edit:
         """Set keys to values, delete those whose value is None; an equal value costs nothing."""
         items = sorted(changes.items())
         root = self.root
+        if not items:
+            return
         if root.height:
             grown = self._update(root.child, items)
         else:
@@ -207,7 +209,7 @@ class Edit:
             grown = self._leaves(fresh, at_end=True)
         height = max(root.height, 1)
         while len(grown) > 1:
-            grown = self._branches(grown)
+            grown = self._branches([key for key, _ in grown], [child for _, child in grown])
             height += 1
         while grown and height > 1:  # a root with one child is no root
             top = self._nodes.load(grown[0][1])
@@ -236,26 +238,24 @@ class Edit:
         node = self._nodes.load(child)
         if isinstance(node, Leaf):
             return self._update_leaf(child, node, items)
-        pairs: list[tuple[bytes, Child]] = []
+        keys, children = node.keys.copy(), node.children.copy()
         touched: list[Child] = []
-        keys = node.keys
-        at = index = 0
-        while at < len(items):
-            after = bisect_right(keys, items[at][0])
-            pairs += zip(keys[index : after - 1], node.children[index : after - 1], strict=True)
-            end = at + 1
-            while end < len(items) and (after == len(keys) or items[end][0] < keys[after]):
-                end += 1
-            below = self._update(node.children[after - 1], items[at:end])
-            touched += [new for _, new in below]
-            pairs += [(keys[after - 1], below[0][1]), *below[1:]] if below else []
-            at, index = end, after
-        pairs += zip(keys[index:], node.children[index:], strict=True)
-        if all(isinstance(new, bytes) for new in touched) and len(pairs) == len(keys):
+        stop = len(items)
+        while stop:  # from the end, so that indices stay right
+            at = bisect_right(node.keys, items[stop - 1][0]) - 1
+            start = bisect_left(items, (node.keys[at],), hi=stop) if at else 0
+            below = self._update(children[at], items[start:stop])
+            if len(below) != 1 or below[0][1] is not children[at]:
+                low = keys[at]
+                keys[at : at + 1] = [low, *(key for key, _ in below[1:])][: len(below)]
+                children[at : at + 1] = new = [each for _, each in below]
+                touched += new or [child]
+            stop = start
+        if not touched:
             return [(b"", child)]
         self._replace(child)
-        self._join_underfull(pairs, touched)
-        return self._branches(pairs) if pairs else []
+        self._join_underfull(keys, children, touched)
+        return self._branches(keys, children) if keys else []
 
     def _update_leaf(
         self, child: Child, leaf: Leaf, items: list[tuple[bytes, bytes | None]]
@@ -284,45 +284,48 @@ class Edit:
     def _leaves(self, merged: dict[bytes, Entry], *, at_end: bool) -> list[tuple[bytes, Child]]:
         keys = sorted(merged)
         entries = [merged[key] for key in keys]
-        made: list[tuple[bytes, Child]] = []
-        for start, stop in _cuts([_size(entry) for entry in entries], fill=at_end):
-            made.append((keys[start], Leaf(keys[start:stop], entries[start:stop])))
+        made: list[tuple[bytes, Child]] = [
+            (keys[start], Leaf(keys[start:stop], entries[start:stop]))
+            for start, stop in _cuts(list(map(len, entries)), fill=at_end)
+        ]
         self.dirty_pages += len(made)
         return made
 
-    def _branches(self, pairs: list[tuple[bytes, Child]]) -> list[tuple[bytes, Child]]:
-        made: list[tuple[bytes, Child]] = []
-        for start, stop in _cuts([len(key) + 25 for key, _ in pairs], fill=False):
-            keys = [b"", *(key for key, _ in pairs[start + 1 : stop])]
-            made.append((pairs[start][0], Branch(keys, [child for _, child in pairs[start:stop]])))
+    def _branches(self, keys: list[bytes], children: list[Child]) -> list[tuple[bytes, Child]]:
+        sizes = [size + 1 + POINTER_BYTES for size in map(len, keys)]
+        made: list[tuple[bytes, Child]] = [
+            (keys[start], Branch([b"", *keys[start + 1 : stop]], children[start:stop]))
+            for start, stop in _cuts(sizes, fill=False)
+        ]
         self.dirty_pages += len(made)
         return made
 
-    def _join_underfull(self, pairs: list[tuple[bytes, Child]], touched: list[Child]) -> None:
-        """Join small new nodes to a neighbour, in place."""
-        small = {id(child) for child in touched if self._bytes_of(child) < UNDERFULL_BYTES}
-        at = 0
-        while small and at < len(pairs):
-            if id(pairs[at][1]) not in small or len(pairs) == 1:
-                at += 1
+    def _join_underfull(
+        self, keys: list[bytes], children: list[Child], touched: list[Child]
+    ) -> None:
+        """Join small nodes among those touched to a neighbour, in place."""
+        for small in touched:
+            if self._bytes_of(small) >= UNDERFULL_BYTES or len(children) == 1:
+                continue
+            at = next((i for i, each in enumerate(children) if each is small), -1)
+            if at < 0:
                 continue
             left = max(at - 1, 0)
-            (low, a), (middle, b) = pairs[left], pairs[left + 1]
-            if self._bytes_of(a) + self._bytes_of(b) + len(middle) > JOINED_BYTES_MAX:
-                at += 1
-                continue
-            joined = _joined(self._nodes.load(a), self._nodes.load(b), middle)
-            self._replace(a)
-            self._replace(b)
-            self.dirty_pages += 1
-            pairs[left : left + 2] = [(low, joined)]
-            at = left + 1
+            a, b, middle = children[left], children[left + 1], keys[left + 1]
+            if self._bytes_of(a) + self._bytes_of(b) + len(middle) <= JOINED_BYTES_MAX:
+                self._replace(a)
+                self._replace(b)
+                self.dirty_pages += 1
+                joined = _joined(self._nodes.load(a), self._nodes.load(b), middle)
+                children[left : left + 2] = [joined]
+                del keys[left + 1]
+                touched.append(joined)  # it may be small still
 
     def _bytes_of(self, child: Child) -> int:
         node = self._nodes.load(child)
         if isinstance(node, Leaf):
-            return sum(map(_size, node.entries))
-        return sum(map(len, node.keys)) + 25 * len(node.keys)
+            return sum(map(len, node.entries))
+        return sum(map(len, node.keys)) + (1 + POINTER_BYTES) * len(node.keys)
 
     def _replace(self, child: Child) -> None:
         """Note that the tree reaches a child no more."""
@@ -346,7 +349,10 @@ class Edit:
         if isinstance(child, bytes):
             return child
         if isinstance(child, Branch):
-            child.children = [self._seal(below, seal) for below in child.children]
+            child.children = [
+                below if isinstance(below, bytes) else self._seal(below, seal)
+                for below in child.children
+            ]
         else:
             for at, entry in enumerate(child.entries):
                 if isinstance(entry, Blob):
@@ -380,10 +386,6 @@ def _entry(key: bytes, value: bytes) -> Entry:
     return Blob(key, value) if len(value) > BLOB_BYTES else make_entry(key, value)
 
 
-def _size(entry: Entry) -> int:
-    return len(entry) if isinstance(entry, bytes) else entry.size
-
-
 def _joined(a: Node, b: Node, middle: bytes) -> Node:
     if isinstance(a, Leaf) and isinstance(b, Leaf):
         return Leaf(a.keys + b.keys, a.entries + b.entries)
@@ -399,6 +401,9 @@ def _cuts(sizes: list[int], *, fill: bool) -> Iterator[tuple[int, int]]:
     ever grow at the end.
     """
     total = sum(sizes)
+    if 0 < total <= NODE_BYTES_MAX:
+        yield 0, len(sizes)
+        return
     nodes = -(-total // NODE_BYTES_MAX)
     wanted = NODE_BYTES_MAX if fill else total // max(nodes, 1)
     start = size = 0
