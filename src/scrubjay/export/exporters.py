@@ -8,6 +8,7 @@ of the one before.
 from __future__ import annotations
 
 import grp
+import os
 import threading
 from pathlib import Path
 from typing import TypeVar
@@ -66,12 +67,18 @@ class Exporters:
         self._entropy = entropy
         self._channel = channel
         self._pool = pool
+        self._failed = threading.Event()
         self._sessions = Sessions(
             channel, leases, liveness.lock_path, on_poisoned=self._medium_failed
         )
 
     def start(self, start: Start) -> None:
         """Start an exporter; return when it listens, raise what kept it from that."""
+        if self._failed.is_set():
+            raise Unavailable(
+                f"pool {self._pool}: a sync failed, its volumes are being stopped",
+                hint="look at the disk, then attach again",
+            )
         order = Fork(
             volume=start.volume,
             epoch=start.epoch,
@@ -104,6 +111,7 @@ class Exporters:
             if process is None:
                 return
             if session is not None:
+                session.leaving = True
                 try:
                     session.channel.call(Stop(), Done, timeout_s=1)
                 except ScrubjayError as error:
@@ -147,6 +155,9 @@ class Exporters:
 
     def _medium_failed(self, volume: VolumeId, reason: str) -> None:
         """Stop every volume on the medium: none of them knows what is durable (I4)."""
+        if self._failed.is_set():
+            return  # another volume said so first
+        self._failed.set()
         threading.Thread(
             target=self._stop_all, args=(volume, reason), name="poisoned", daemon=True
         ).start()
@@ -158,6 +169,17 @@ class Exporters:
                 self.kill(session.volume)
             except ScrubjayError as error:
                 _log.error("volume.goes_on", volume=str(session.volume), reason=error.message)
+        _drop_cache(self._pool)
+        self._failed.clear()
+
+
+def _drop_cache(pool: Path) -> None:
+    """Have the system read the pool from the disk: what it caches may never have arrived."""
+    descriptor = os.open(pool, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(descriptor)
 
 
 def _gid(group: str | None) -> int | None:

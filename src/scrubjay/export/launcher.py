@@ -43,6 +43,7 @@ _START_TIMEOUT_S = 20
 _REPLY_TIMEOUT_S = 10
 _END_TIMEOUT_S = 5
 _REPORT_BYTES_MAX = 64 << 10
+_LOG_BYTES_MAX = 1 << 20
 _DECODER = msgspec.msgpack.Decoder(FromParent)
 _REPORT = msgspec.msgpack.Decoder(Done | Failed)
 _ReplyT = TypeVar("_ReplyT", bound=Message)
@@ -77,6 +78,8 @@ class Launcher:
         try:
             try:
                 with self._calling:
+                    if self._find() is None:  # killed: a new one is as clean, being executed
+                        self._start()
                     self._call(order, Forked, descriptor=theirs)
             finally:
                 os.close(theirs)
@@ -120,8 +123,7 @@ class Launcher:
     def _start(self) -> None:
         run = self._path.parent
         run.mkdir(parents=True, exist_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        log = os.open(run / "exporters.log", flags, 0o600)
+        log = _log(run / "exporters.log")
         try:
             process = subprocess.Popen(
                 [sys.executable, "-m", "scrubjay.export.parent", "--home", str(self._home)],
@@ -189,3 +191,10 @@ class Launcher:
         if not isinstance(answer, reply):
             raise Denied(f"reply: {type(answer).__name__}, expected {reply.__name__}")
         return answer
+
+
+def _log(path: Path) -> int:
+    """Open the log of the exporters, beginning a new one when it has grown."""
+    if path.exists() and path.stat().st_size > _LOG_BYTES_MAX:
+        path.replace(path.with_suffix(".log.1"))
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)

@@ -17,6 +17,7 @@ import hmac
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -51,6 +52,8 @@ __all__ = ["Leases", "Session", "Sessions"]
 
 _HELLO_TIMEOUT_S = 10
 _BACKLOG = 256
+_CONNECTIONS_MAX = 4096
+_ACCEPT_PAUSE_S = 0.1
 _DECODER = msgspec.msgpack.Decoder(FromExporter)
 _log = structlog.get_logger(__name__)
 
@@ -104,7 +107,8 @@ class Session:
         self.epoch = hello.epoch
         self.pid = pid
         self.channel = channel
-        self.goodbye = False
+        self.leaving = False
+        """Its end is no surprise."""
 
 
 class Sessions:
@@ -161,12 +165,16 @@ class Sessions:
         while True:
             try:
                 connection, _ = self._listener.accept()
-            except OSError:
-                return
-            with self._changed:
+            except OSError as error:
                 if self._closed:
-                    connection.close()
                     return
+                _log.error("exporter.refused", reason=error.strerror)
+                time.sleep(_ACCEPT_PAUSE_S)  # no descriptors: those that are there go on
+                continue
+            with self._changed:
+                if self._closed or len(self._connections) >= _CONNECTIONS_MAX:
+                    connection.close()
+                    continue
                 self._connections.add(connection)
             threading.Thread(
                 target=self._serve, args=(connection,), name="exporter", daemon=True
@@ -190,7 +198,7 @@ class Sessions:
                 if session is not None and self._sessions.get(session.volume) is session:
                     del self._sessions[session.volume]
                 self._changed.notify_all()
-        if session is not None and not session.goodbye and not self._closed:
+        if session is not None and not session.leaving and not self._closed:
             _log.warning("exporter.lost", volume=str(session.volume), pid=session.pid, reason=why)
 
     def _greet(self, connection: socket.socket) -> Session | None:
@@ -276,7 +284,7 @@ class Sessions:
                 self._on_poisoned(volume, call.reason)
                 return None
             case Goodbye():
-                session.goodbye = True
+                session.leaving = True
                 _log.info("exporter.ended", volume=str(volume), reason=call.reason)
                 return None
             case _:
