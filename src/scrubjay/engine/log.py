@@ -24,7 +24,7 @@ from scrubjay.base.units import (
     STRIPE_BYTES,
     TAG_BYTES,
 )
-from scrubjay.engine.entry import SEGMENT_SHIFT
+from scrubjay.engine.entry import SEGMENT_SHIFT, STRIPE_SHIFT
 from scrubjay.engine.record import (
     ALIGN_BYTES,
     HEADER_FIXED_BYTES,
@@ -145,7 +145,9 @@ class Appender:
     def stripe(self, at_bytes: int) -> None:
         """Take the key of the stripe that `at_bytes` of the segment lies in."""
         number = at_bytes // STRIPE_BYTES
-        self.encrypt = self._segments.cipher(self.segment << 6 | number).encrypt_into
+        place = self._segments.place(self.segment << SEGMENT_SHIFT | number << STRIPE_SHIFT)
+        assert place is not None, "an open segment has a slot"
+        self.encrypt = place[2]
         self.stripe_end = (number + 1) * STRIPE_BYTES
 
     def seal(self, lba: int, data: memoryview) -> int:

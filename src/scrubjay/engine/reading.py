@@ -9,8 +9,6 @@ Hot path: locals are bound before loops and single sectors take a road of their 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from cryptography.exceptions import InvalidTag
 
 from scrubjay.base.errors import Corrupt
@@ -26,7 +24,7 @@ from scrubjay.engine.entry import (
 )
 from scrubjay.engine.log import Appender
 from scrubjay.engine.paged import FANOUT, LEAF_SHIFT, PagedMap
-from scrubjay.engine.stripes import Place, Segments
+from scrubjay.engine.stripes import Encrypt, Place, Segments
 
 __all__ = ["Reader"]
 
@@ -35,6 +33,8 @@ _SCRATCH_BYTES = 256 * KIB + 64 * TAG_BYTES
 _UNIT_MAX = 16 * SECTOR_BYTES
 _LEAF_MASK = FANOUT - 1
 
+Unit = tuple[int, Encrypt, int, int, int]
+"""(entry where it is, decrypt_into, then as in a plan)."""
 Plan = tuple[int, int, int, int]
 """(entry of the unit's first wanted sector, sectors wanted, LBA, where in the output)."""
 
@@ -108,14 +108,15 @@ class Reader:
         return bytes(page)
 
     def _read_many(self, lba: int, sectors: int, out: memoryview) -> None:
+        known = self._segments.places.get
         out_at = 0
-        batch: list[tuple[int, Place, int, int, int]] = []
+        batch: list[Unit] = []
         start = end = -1
         for entry, wanted, at_lba, at in self._plan(lba, sectors):
             if at > out_at:
                 out[out_at:at] = _zeros(at - out_at)
             out_at = at + (wanted << 12)
-            place = self._segments.places.get(entry >> STRIPE_SHIFT)
+            place = known(entry >> STRIPE_SHIFT)
             where = entry
             if place is None:
                 where, place = self._find(entry)
@@ -127,14 +128,15 @@ class Reader:
                     batch = []
                 start = begin
             end = begin + size
-            batch.append((where, place, wanted, at_lba, at))
+            batch.append((where, place[0], wanted, at_lba, at))
         if batch:
             self._open_units(batch, start, end, out)
         if out_at < len(out):
             out[out_at:] = _zeros(len(out) - out_at)
 
-    def _plan(self, lba: int, sectors: int) -> Iterator[Plan]:
-        """Yield the units that hold these sectors; what lies between them is zero."""
+    def _plan(self, lba: int, sectors: int) -> list[Plan]:
+        """Return the units that hold these sectors; what lies between them is zero."""
+        plan: list[Plan] = []
         at = 0
         while sectors:
             page = self._map.leaves.get(lba >> LEAF_SHIFT)
@@ -146,41 +148,46 @@ class Reader:
             i = 0
             while i < here:
                 entry = entries[i]
-                if not entry:
+                if (
+                    entry & 255 == 0x30  # a whole unit of four is what sequential data is made of
+                    and i + 3 < here
+                    and entries[i + 3] == entry + 3
+                    and entries[i + 1] == entry + 1
+                    and entries[i + 2] == entry + 2
+                ):
+                    wanted = 4
+                elif entry:
+                    wanted = _run(entries, i, min((entry >> 4 & 15) + 1 - (entry & 15), here - i))
+                else:
                     i += 1
                     continue
-                wanted = min((entry >> 4 & 15) + 1 - (entry & 15), here - i)
-                if wanted > 1 and entries[i + wanted - 1] != entry + wanted - 1:
-                    wanted = 1
-                elif wanted > 2:
-                    wanted = _run(entries, i, wanted)
-                yield entry, wanted, lba + i, at + (i << 12)
+                plan.append((entry, wanted, lba + i, at + (i << 12)))
                 i += wanted
             lba += here
             at += here << 12
             sectors -= here
+        return plan
 
-    def _open_units(
-        self, batch: list[tuple[int, Place, int, int, int]], start: int, end: int, out: memoryview
-    ) -> None:
+    def _open_units(self, batch: list[Unit], start: int, end: int, out: memoryview) -> None:
         """Read adjoining units with one call and open each."""
         sealed = self._sealed(batch[0][0], start, end - start)
-        at_sealed = 0
-        for entry, place, wanted, lba, at in batch:
-            index = entry & 15
-            size = (entry >> 4 & 15) + 1 << 12
-            unit = sealed[at_sealed : at_sealed + size + TAG_BYTES]
-            at_sealed += size + TAG_BYTES
-            nonce = ((entry >> 4 & OFFSET_MASK) << 48 | lba - index).to_bytes(12, "little")
-            try:
+        at_sealed = entry = lba = 0
+        try:
+            for entry, decrypt, wanted, lba, at in batch:
+                size = (entry >> 4 & 15) + 1 << 12
+                unit = sealed[at_sealed : at_sealed + size + TAG_BYTES]
+                at_sealed += size + TAG_BYTES
+                nonce = ((entry >> 4 & OFFSET_MASK) << 48 | lba - (entry & 15)).to_bytes(
+                    12, "little"
+                )
                 if wanted << 12 == size:
-                    place[0](nonce, unit, None, out[at : at + size])
+                    decrypt(nonce, unit, None, out[at : at + size])
                 else:
-                    plain = self._plain[:size]
-                    place[0](nonce, unit, None, plain)
-                    out[at : at + (wanted << 12)] = plain[index << 12 : index + wanted << 12]
-            except InvalidTag:
-                raise _corrupt(entry, lba) from None
+                    plain, skip = self._plain[:size], (entry & 15) << 12
+                    decrypt(nonce, unit, None, plain)
+                    out[at : at + (wanted << 12)] = plain[skip : skip + (wanted << 12)]
+        except InvalidTag:
+            raise _corrupt(entry, lba) from None
 
     def _sealed(self, entry: int, offset_bytes: int, size_bytes: int) -> memoryview:
         """Return sealed bytes from the medium, or from the record that is being staged."""

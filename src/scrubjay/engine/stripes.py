@@ -21,8 +21,8 @@ from scrubjay.keys.aead import child
 __all__ = ["KeyArena", "Place", "Segments"]
 
 Encrypt = Callable[[bytes, memoryview, bytes | None, memoryview], int]
-Place = tuple[Encrypt, int]
-"""(decrypt_into of the stripe, where the segment begins on the medium, in bytes)."""
+Place = tuple[Encrypt, int, Encrypt]
+"""(decrypt_into of a stripe, where its segment begins on the medium in bytes, encrypt_into)."""
 
 PLACES_MAX = 8192
 """An AESGCM object costs 2.4 KiB (FINDINGS): 20 MiB, and 2 GiB of volume at a time."""
@@ -88,7 +88,8 @@ class Segments:
             base = self.base(entry >> SEGMENT_SHIFT)
             if base is None:
                 return None
-            place = self.cipher(stripe).decrypt_into, base
+            cipher = self.cipher(stripe)
+            place = cipher.decrypt_into, base, cipher.encrypt_into
             if len(self.places) >= PLACES_MAX:
                 for old in list(self.places)[: PLACES_MAX >> 3]:
                     del self.places[old]

@@ -128,6 +128,7 @@ class Usage:
         met = -1
         page = self._moves.leaf(0)
         at = killed = index = 0
+        whole_units = True
         count = len(displaced)
         while index < count:
             entry = displaced[index]
@@ -146,13 +147,17 @@ class Usage:
                 dirty.add(leaf)
                 at = (segment & _PER_LEAF_MASK) << _WORDS_SHIFT
                 met = segment
+                whole_units = segment not in self.moved
             position = (entry >> 16 & 4095) + (entry & 15)
             word = at + (position >> 6)
             if (
                 entry & 255 == 0x30  # the first sector of a unit of four: all four at once
+                and whole_units
+                and index + 2 < count
+                and displaced[index + 2] == entry + 3
+                and displaced[index] == entry + 1
+                and displaced[index + 1] == entry + 2
                 and position & 63 < 61
-                and displaced[index : index + 3] == [entry + 1, entry + 2, entry + 3]
-                and segment not in self.moved
             ):
                 index += 3
                 bits = 15 << (position & 63)

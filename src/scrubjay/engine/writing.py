@@ -11,10 +11,11 @@ Hot path: locals are bound before loops and single sectors take a road of their 
 from __future__ import annotations
 
 import errno
+from array import array
 
-from scrubjay.base.units import SECTOR_BYTES, TAG_BYTES
+from scrubjay.base.units import SECTOR_BYTES, TAG_BYTES, UNIT_SECTORS
 from scrubjay.engine.log import Appender
-from scrubjay.engine.paged import EMPTY, FANOUT, LEAF_SHIFT, PagedMap
+from scrubjay.engine.paged import EMPTY, FANOUT, LEAF_SHIFT, Page, PagedMap
 from scrubjay.engine.record import DROP, RUN_SECTORS_MAX, WRITE, drop_runs
 from scrubjay.engine.usage import Usage
 
@@ -115,41 +116,47 @@ class Writer:
             self._append()
 
     def _write_many(self, lba: int, sectors: int, data: memoryview) -> None:
-        log, displaced = self._log, self._usage.displaced
-        dirty, stage, encrypt, stripe_end = self._map.dirty, log.stage, log.encrypt, log.stripe_end
+        log = self._log
+        stage, encrypt, stripe_end = log.stage, log.encrypt, log.stripe_end
         position, staged, base = log.position, log.staged, log.entry_base
-        pages = [self._map.writable(index) for index in _leaves(lba, sectors)]
-        page, next_page, index = pages[0], 1, lba >> LEAF_SHIFT
-        done, stop = 0, lba + sectors
-        while lba < stop:
-            count = 4 - (lba & 3)
-            count = min(count, stop - lba)
+        pages = [(index, self._map.writable(index)) for index in _leaves(lba, sectors)]
+        entries: list[int] = []
+        at_lba, done, size_bytes = lba, 0, sectors << 12
+        while done < size_bytes:
+            size = 4 - (at_lba & 3) << 12
+            if size > size_bytes - done:  # noqa: PLR1730 - min() is a call per unit
+                size = size_bytes - done
             at = position + staged
             if at >= stripe_end:
                 log.stripe(at)
                 encrypt, stripe_end = log.encrypt, log.stripe_end
-            size = count << 12
             end = staged + size + TAG_BYTES
-            encrypt(
-                (at << 48 | lba).to_bytes(12, "little"),
-                data[done : done + size],
-                None,
-                stage[staged:end],
-            )
+            nonce = (at << 48 | at_lba).to_bytes(12, "little")
+            encrypt(nonce, data[done : done + size], None, stage[staged:end])
             staged = end
             done += size
-            if lba >> LEAF_SHIFT != index:
-                index = lba >> LEAF_SHIFT
-                page = pages[next_page]
-                next_page += 1
-            slot = lba & _LEAF_MASK
+            count = size >> 12
+            at_lba += count
             entry = base + (at << 4) + (count - 1 << 4)
-            displaced += page[slot : slot + count]
-            for i in range(count):
-                page[slot + i] = entry + i
-            lba += count
+            if count == UNIT_SECTORS:
+                entries += (entry, entry + 1, entry + 2, entry + 3)
+            else:
+                entries += range(entry, entry + count)
         log.staged = staged
-        dirty.update(_leaves(stop - sectors, sectors))
+        self._point(lba, sectors, pages, entries)
+
+    def _point(
+        self, lba: int, sectors: int, pages: list[tuple[int, Page]], entries: list[int]
+    ) -> None:
+        """Point the map at units, and note what they displace."""
+        displaced, new = self._usage.displaced, memoryview(array("Q", entries))
+        for index, page in pages:
+            start = index << LEAF_SHIFT
+            first = lba - start if lba > start else 0
+            last = min(lba + sectors - start, FANOUT)
+            displaced += page[first:last].tolist()
+            taken = start + first - lba
+            page[first:last] = new[taken : taken + last - first]
 
     def _room(self, sectors: int) -> int:
         """See to a staged record with room; return how many of the sectors fit."""
