@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 
-from scrubjay.base.errors import Conflict, Corrupt, NotFound, Unavailable
+from scrubjay.base.errors import Conflict, Corrupt, Invalid, NotFound, Unavailable
 from scrubjay.catalog.schema import REVISION
 
 __all__ = ["Database"]
@@ -46,7 +46,7 @@ class Database:
     def open(cls, path: Path) -> Database:
         """Open the catalog at `path` and migrate it to this version.
 
-        NotFound where there is none, Corrupt where it is none, Unavailable where a newer
+        NotFound where there is none, Corrupt where it is none, Invalid where a newer
         version made it; the hints say what to do.
         """
         if not path.exists():
@@ -65,9 +65,9 @@ class Database:
     def writing(self) -> Iterator[sa.Connection]:
         """Run one write transaction; durable on leaving, undone by an exception."""
         with self._speaking(), self._engine.connect() as connection:
-            connection = connection.execution_options(writes=True)
-            with connection.begin():
-                yield connection
+            writer = connection.execution_options(writes=True)
+            with writer.begin():
+                yield writer
 
     def close(self) -> None:
         """Close every connection."""
@@ -84,9 +84,9 @@ class Database:
             if found == REVISION:
                 return
             if found is not None and str(found) > REVISION:
-                raise Unavailable(
+                raise Invalid(
                     f"catalog {self._path}: schema {found}, expected at most {REVISION}",
-                    hint="it is from a newer version of scrubjay: run that one",
+                    hint="a newer Scrubjay made it: use that one",
                 )
             if found is None and known:
                 raise Corrupt(
@@ -139,9 +139,8 @@ def _begin(connection: sa.Connection) -> None:
 
 
 def _upgrade(connection: sa.Connection) -> None:
-    # Alembic takes half a second to import, and a catalog of today does without.
-    from alembic import command
-    from alembic.config import Config
+    from alembic import command  # noqa: PLC0415 - takes half a second, and is rarely needed
+    from alembic.config import Config  # noqa: PLC0415 - as above
 
     with importlib.resources.as_file(
         importlib.resources.files("scrubjay.catalog") / "migrations"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from scrubjay.base.errors import Conflict, Corrupt
+from scrubjay.base.errors import Corrupt
 from scrubjay.base.ids import TenantNo, VolumeId
 from scrubjay.catalog import schema
 from scrubjay.catalog.database import Database
@@ -117,6 +117,15 @@ class Index:
             where &= schema.volumes.c.tenant == tenant
         return self._volumes(where, limit)
 
+    def counts(self) -> tuple[int, int]:
+        """Return how many tenants and how many volumes there are."""
+        with self._database.reading() as connection:
+            tenants, volumes = (
+                connection.scalar(sa.select(sa.func.count()).select_from(table))
+                for table in (schema.tenants, schema.volumes)
+            )
+        return tenants or 0, volumes or 0
+
     def _tenants(self, where: sa.ColumnElement[bool], limit: int) -> list[TenantRow]:
         table = schema.tenants
         query = sa.select(table).where(where).order_by(table.c.name).limit(limit)
@@ -135,10 +144,8 @@ class Index:
 
 def _remember(connection: sa.Connection, generation: int) -> None:
     table = schema.pool
-    known = connection.scalar(sa.select(table.c.generation))
-    if known is None or known > generation:
-        raise Conflict(f"catalog: generation {known}, expected at most the pool's {generation}")
-    connection.execute(sa.update(table).values(generation=generation))
+    older = table.c.generation < generation
+    connection.execute(sa.update(table).where(older).values(generation=generation))
 
 
 def _tenant_values(row: TenantRow) -> dict[str, object]:

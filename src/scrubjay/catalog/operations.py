@@ -78,11 +78,9 @@ class Operations:
         """Return the operations that have not ended."""
         return self._select(operations.c.state == "running", None)
 
-    def page(
-        self, *, before: tuple[dt.datetime, str] | None, limit: int
-    ) -> list[OperationRow]:
+    def page(self, *, before: tuple[dt.datetime, str] | None, limit: int) -> list[OperationRow]:
         """Return up to `limit` operations, newest first, from behind `before` on."""
-        where = sa.true()
+        where: sa.ColumnElement[bool] = sa.true()
         if before is not None:
             where = sa.tuple_(operations.c.created_at, operations.c.id) < sa.tuple_(
                 sa.literal(_stored(before[0])), sa.literal(before[1])

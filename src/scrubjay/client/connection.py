@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import httpx
 import msgspec
@@ -41,7 +41,7 @@ class Connection:
             trust_env=False,  # a proxy has no business here
         )
 
-    def __enter__(self) -> Connection:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -140,4 +140,3 @@ def _problem(response: httpx.Response) -> ScrubjayError:
             f"daemon: answered {response.status_code} without a problem",
             hint="look at what it logged",
         )
-

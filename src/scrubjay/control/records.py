@@ -19,7 +19,6 @@ from scrubjay.base.ids import BranchNo, LineageNo, TenantNo, VolumeId
 from scrubjay.base.units import VOLUME_BYTES_MAX, VOLUME_BYTES_MIN
 
 __all__ = [
-    "LABEL_PREFIXES",
     "POOL_KEY",
     "BirthRecord",
     "BranchRecord",
@@ -33,6 +32,7 @@ __all__ = [
     "at",
     "birth_key",
     "branch_key",
+    "branch_prefix",
     "decode",
     "directory_key",
     "encode",
@@ -45,20 +45,9 @@ __all__ = [
 ]
 
 POOL_KEY = b"p"
-LABEL_PREFIXES = {
-    "tenant": b"t",
-    "volume": b"v",
-    "lineage": b"l",
-    "branch": b"b",
-    "directory": b"d",
-    "ledger": b"g",
-    "birth": b"r",
-    "forgetting": b"f",
-}
-
 _U24 = Annotated[int, Meta(ge=1, lt=1 << 24)]
 _U32 = Annotated[int, Meta(ge=1, lt=1 << 32)]
-_U64 = Annotated[int, Meta(ge=0, lt=1 << 64)]
+_U64 = Annotated[int, Meta(ge=0)]
 _Size = Annotated[int, Meta(ge=VOLUME_BYTES_MIN, le=VOLUME_BYTES_MAX, multiple_of=4096)]
 _Moment = Annotated[dt.datetime, Meta(tz=True)]
 
@@ -216,6 +205,11 @@ def lineage_key(lineage: LineageNo) -> bytes:
 def branch_key(lineage: LineageNo, branch: BranchNo) -> bytes:
     """Key of a BranchRecord."""
     return struct.pack(">cII", b"b", lineage, branch)
+
+
+def branch_prefix(lineage: LineageNo) -> bytes:
+    """What the keys of a lineage's BranchRecords begin with."""
+    return struct.pack(">cI", b"b", lineage)
 
 
 def directory_key(lineage: LineageNo, group: int) -> bytes:

@@ -1,0 +1,65 @@
+"""The API as an ASGI application: routes, limits, problems, OpenAPI."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from scrubjay import __version__
+from scrubjay.api import attachments, operations, pools, problems, tenants, volumes
+from scrubjay.api.problems import TooLarge
+from scrubjay.api.services import Services
+
+__all__ = ["BODY_BYTES_MAX", "make_application"]
+
+BODY_BYTES_MAX = 64 * 1024
+"""No request of this API means more."""
+
+
+def make_application(services: Services) -> FastAPI:
+    """Return the API over these services."""
+    app = FastAPI(
+        title="Scrubjay",
+        version=__version__,
+        summary="A storage cloud that forgets, remembers and keeps secrets.",
+        openapi_url="/v1/openapi.json",
+        docs_url=None,  # they load scripts from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=_operation_id,
+    )
+    app.state.services = services
+    for part in (tenants, volumes, attachments, pools, operations):
+        app.include_router(part.router)
+    problems.install(app)
+    app.add_middleware(BodyLimit)
+    return app
+
+
+class BodyLimit:
+    """Refuses a request whose body is longer than any that could be meant."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, counting the bytes of its body as they come."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        left = BODY_BYTES_MAX
+
+        async def receive_counted() -> Message:
+            nonlocal left
+            message = await receive()
+            left -= len(message.get("body", b""))
+            if left < 0:
+                raise TooLarge(f"request: longer than {BODY_BYTES_MAX} bytes")
+            return message
+
+        await self._app(scope, receive_counted, send)
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name

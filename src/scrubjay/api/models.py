@@ -1,0 +1,222 @@
+"""What goes in and out of the API, as OpenAPI shows it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import uuid
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from scrubjay.api.problems import Problem
+from scrubjay.base.units import SECTOR_BYTES
+from scrubjay.catalog.operations import OperationRow
+from scrubjay.control import pool_status
+from scrubjay.control.attachments import Served
+from scrubjay.control.operations import Progress as OperationProgress
+from scrubjay.control.records import TenantRecord
+from scrubjay.control.volumes import Volume as ControlVolume
+
+__all__ = [
+    "Attachment",
+    "NewAttachment",
+    "NewScan",
+    "NewTenant",
+    "NewVolume",
+    "Operation",
+    "Page",
+    "Pool",
+    "Progress",
+    "Size",
+    "Tenant",
+    "Volume",
+    "VolumeChange",
+]
+
+ItemT = TypeVar("ItemT", bound=BaseModel)
+_Text = Annotated[str, Field(max_length=255)]
+Size = Annotated[
+    Annotated[int, Field(ge=0, strict=True)] | Annotated[str, Field(max_length=40)],
+    Field(description="bytes, or text such as 10GiB", examples=["10GiB", 10737418240]),
+]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class NewTenant(_Request):
+    """A tenant to make."""
+
+    name: _Text
+
+
+class NewVolume(_Request):
+    """A volume to make: all zeros, of a size that is a multiple of 4096."""
+
+    name: _Text
+    tenant: _Text = Field(description="name or id of its owner")
+    size: Size
+
+
+class VolumeChange(_Request):
+    """What may change about a volume: it can grow."""
+
+    size: Size
+
+
+class NewAttachment(_Request):
+    """A volume to serve on a unix socket."""
+
+    volume: _Text = Field(description="name or id")
+    socket_group: _Text | None = Field(
+        None, description="group that may connect too, such as a hypervisor's"
+    )
+
+
+class NewScan(_Request):
+    """Bytes to look for in the raw media."""
+
+    hex: Annotated[str, Field(min_length=2, max_length=8192)] = Field(examples=["6d61726b6572"])
+
+
+class Page(BaseModel, Generic[ItemT]):
+    """Some items; `next_cursor` leads to more, null says that there are none."""
+
+    items: list[ItemT]
+    next_cursor: str | None
+
+
+class Tenant(BaseModel):
+    """An owner of volumes."""
+
+    id: int
+    name: str
+    created_at: dt.datetime
+    state: Literal["active"]
+
+    @classmethod
+    def of(cls, record: TenantRecord) -> Self:
+        """Show a record."""
+        return cls(id=record.id, name=record.name, created_at=record.created_at, state=record.state)
+
+
+class Volume(BaseModel):
+    """A virtual disk. Its ETag names its definition, not `mapped_bytes` and `attached`."""
+
+    id: uuid.UUID
+    name: str
+    tenant: str
+    size_bytes: int
+    mapped_bytes: int = Field(description="bytes in use, as of the last checkpoint")
+    created_at: dt.datetime
+    state: Literal["ready", "destroying"]
+    attached: bool
+
+    @classmethod
+    def of(cls, volume: ControlVolume) -> Self:
+        """Show a volume."""
+        record = volume.record
+        return cls(
+            id=volume.id,
+            name=record.name,
+            tenant=volume.tenant,
+            size_bytes=record.size_bytes,
+            mapped_bytes=record.checkpoint.live_sectors * SECTOR_BYTES,
+            created_at=record.created_at,
+            state=record.state,
+            attached=volume.attached,
+        )
+
+
+class Attachment(BaseModel):
+    """A volume being served; `uri` is what NBD clients take."""
+
+    volume: uuid.UUID
+    name: str
+    epoch: int
+    socket: str
+    uri: str
+
+    @classmethod
+    def of(cls, served: Served) -> Self:
+        """Show an attachment."""
+        return cls(
+            volume=served.volume,
+            name=served.name,
+            epoch=served.epoch,
+            socket=str(served.socket),
+            uri=served.uri,
+        )
+
+
+class Sink(BaseModel):
+    """Where the root of the keys lies, and what forgetting there is worth."""
+
+    kind: str
+    epoch: int
+    worth: str
+    findings: list[str]
+
+
+class Pool(BaseModel):
+    """The pool and how full it is."""
+
+    id: uuid.UUID
+    label: str
+    created_at: dt.datetime
+    generation: int
+    size_bytes: int
+    slot_bytes: int
+    slots: int
+    slots_free: int
+    slots_leased: int
+    slots_metadata: int
+    tenants: int
+    volumes: int
+    attached: int
+    forgettings: int = Field(description="decided and not yet done")
+    sink: Sink
+
+    @classmethod
+    def of(cls, status: pool_status.PoolStatus) -> Self:
+        """Show a pool's state."""
+        return cls.model_validate(status, from_attributes=True)
+
+
+class Progress(BaseModel):
+    """How far it has come; `total` is 0 where nobody knows."""
+
+    done: int
+    total: int
+    unit: str
+
+
+class Operation(BaseModel):
+    """Long work that goes on by itself: ask again until `state` is not `running`."""
+
+    id: uuid.UUID
+    kind: str
+    subject: str
+    state: Literal["running", "done", "failed"]
+    created_at: dt.datetime
+    ended_at: dt.datetime | None
+    progress: Progress
+    result: dict[str, Any] | None
+    problem: Problem | None
+
+    @classmethod
+    def of(cls, row: OperationRow, progress: OperationProgress) -> Self:
+        """Show an operation."""
+        return cls(
+            id=row.id,
+            kind=row.kind,
+            subject=row.subject,
+            state=row.state,
+            created_at=row.created_at,
+            ended_at=row.ended_at,
+            progress=Progress(done=progress.done, total=progress.total, unit=progress.unit),
+            result=json.loads(row.result) if row.result else None,
+            problem=Problem.model_validate_json(row.problem) if row.problem else None,
+        )

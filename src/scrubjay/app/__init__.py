@@ -1,0 +1,1 @@
+"""Settings, wiring, the daemon: the only room that picks parts."""

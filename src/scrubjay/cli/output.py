@@ -1,0 +1,89 @@
+"""What commands print: results on stdout, as tables or JSON; everything else on stderr.
+
+A table fits the screen; where there is none, it is as wide as it needs. Nothing is cut off.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from scrubjay.base.errors import ScrubjayError
+from scrubjay.base.units import GIB, KIB, MIB, TIB
+
+__all__ = ["AsJson", "ago", "fail", "note", "print_facts", "print_json", "print_table", "size_text"]
+
+_WIDE = 1000
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def print_json(result: object) -> None:
+    """Print a result for programs."""
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(result), indent=2).decode() + "\n")
+
+
+def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str) -> None:
+    """Print rows under headings; say `empty` on stderr where there are none.
+
+    A heading that ends in ">" is of a column of numbers.
+    """
+    if not rows:
+        note(empty)
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for heading in headings:
+        right = heading.endswith(">")
+        table.add_column(
+            heading.removesuffix(">"), justify="right" if right else "left", overflow="fold"
+        )
+    for row in rows:
+        table.add_row(*row)
+    _console().print(table)
+
+
+def print_facts(facts: Sequence[tuple[str, str]]) -> None:
+    """Print facts about one thing, a line each."""
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in facts:
+        table.add_row(name, value)
+    _console().print(table)
+
+
+def note(text: str) -> None:
+    """Tell the person something that is no result."""
+    sys.stderr.write(f"{text}\n")
+
+
+def fail(error: ScrubjayError) -> None:
+    """Say what went wrong and what to do about it."""
+    note(f"scrubjay: {error.message}")
+    if error.hint:
+        note(f"    hint: {error.hint}")
+
+
+def size_text(size_bytes: int) -> str:
+    """Return a size as people read it: "10GiB", "1.5TiB", "0"."""
+    for name, unit in (("TiB", TIB), ("GiB", GIB), ("MiB", MIB), ("KiB", KIB)):
+        if size_bytes >= unit:
+            return f"{size_bytes / unit:.1f}".removesuffix(".0") + name
+    return str(size_bytes)
+
+
+def ago(moment: dt.datetime) -> str:
+    """Return a moment as people read it, in their own zone, to the minute."""
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def _console() -> Console:
+    terminal = sys.stdout.isatty()
+    return Console(width=None if terminal else _WIDE, highlight=False, markup=False, emoji=False)

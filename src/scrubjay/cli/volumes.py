@@ -1,0 +1,174 @@
+"""`scrubjay volume ...`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+import typer
+
+from scrubjay.cli.output import (
+    AsJson,
+    ago,
+    print_facts,
+    print_json,
+    print_table,
+    size_text,
+)
+from scrubjay.cli.session import confirm, connect, new_key, part, wait_for
+from scrubjay.client.replies import Attachment, Operation, Volume
+
+__all__ = ["commands"]
+
+commands = typer.Typer(no_args_is_help=True, help="Virtual disks.")
+
+_Name = Annotated[str, typer.Argument(metavar="VOLUME", help="Its name or id.")]
+
+
+class _Forgotten(msgspec.Struct, frozen=True):
+    epoch_after: int
+
+
+@commands.command(epilog="Example: scrubjay volume create db0 --tenant acme --size 10GiB")
+def create(
+    name: Annotated[str, typer.Argument(help="What to call it: a-z, 0-9, '.', '_', '-'.")],
+    *,
+    tenant: Annotated[str, typer.Option(help="Its owner.")],
+    size: Annotated[str, typer.Option(help="As in 512MiB, 10GiB or 1.5TiB; 1MiB to 64TiB.")],
+    json: AsJson = False,
+) -> None:
+    """Make a volume. It reads as zeros, and takes no space until it is written."""
+    body = {"name": name, "tenant": tenant, "size": size}
+    with connect() as daemon:
+        volume = daemon.send("POST", "volumes", Volume, body=body, key=new_key())
+    if json:
+        print_json(volume)
+    else:
+        typer.echo(f"volume {volume.name} created, {size_text(volume.size_bytes)}")
+
+
+@commands.command("list")
+def list_(
+    *,
+    tenant: Annotated[str | None, typer.Option(help="Only those of this owner.")] = None,
+    json: AsJson = False,
+) -> None:
+    """List the volumes."""
+    with connect() as daemon:
+        volumes = list(daemon.all("volumes", Volume, tenant=tenant, limit=1000))
+    if json:
+        print_json(volumes)
+        return
+    print_table(
+        ["NAME", "TENANT", "SIZE>", "USED>", "STATE", "CREATED"],
+        [
+            (
+                each.name,
+                each.tenant,
+                size_text(each.size_bytes),
+                size_text(each.mapped_bytes),
+                _state(each),
+                ago(each.created_at),
+            )
+            for each in volumes
+        ],
+        empty="no volumes; make one with: scrubjay volume create NAME --tenant TENANT --size 10GiB",
+    )
+
+
+@commands.command()
+def show(volume: _Name, *, json: AsJson = False) -> None:
+    """Show one volume, and where it is served."""
+    with connect() as daemon:
+        found = daemon.get(f"volumes/{part(volume)}", Volume)
+        served = daemon.get(f"attachments/{found.id}", Attachment) if found.attached else None
+    if json:
+        print_json(msgspec.structs.asdict(found) | {"attachment": served})
+        return
+    facts = [
+        ("name", found.name),
+        ("id", found.id),
+        ("tenant", found.tenant),
+        ("size", f"{size_text(found.size_bytes)} ({found.size_bytes} bytes)"),
+        ("used", f"{size_text(found.mapped_bytes)}, as of the last checkpoint"),
+        ("state", _state(found)),
+        ("created", ago(found.created_at)),
+    ]
+    print_facts(facts + ([("served at", served.uri)] if served else []))
+
+
+@commands.command(epilog="Example: scrubjay volume resize db0 --size 20GiB")
+def resize(
+    volume: _Name,
+    *,
+    size: Annotated[str, typer.Option(help="The new size; a volume can only grow.")],
+    json: AsJson = False,
+) -> None:
+    """Let a volume grow, attached or not. What is new reads as zeros."""
+    with connect() as daemon:
+        changed = daemon.send("PATCH", f"volumes/{part(volume)}", Volume, body={"size": size})
+    if json:
+        print_json(changed)
+    else:
+        typer.echo(f"volume {changed.name} is {size_text(changed.size_bytes)}")
+
+
+@commands.command(
+    epilog="Example: qemu-img convert -n -O raw disk.img $(scrubjay volume attach db0)"
+)
+def attach(
+    volume: _Name,
+    *,
+    socket_group: Annotated[
+        str | None, typer.Option(help="A group that may connect too, as a hypervisor's.")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Serve a volume over NBD on a unix socket, and print its address."""
+    body = {"volume": volume, "socket_group": socket_group}
+    with connect() as daemon:
+        served = daemon.send("POST", "attachments", Attachment, body=body, key=new_key())
+    if json:
+        print_json(served)
+    else:
+        typer.echo(served.uri)
+
+
+@commands.command()
+def detach(volume: _Name, *, json: AsJson = False) -> None:
+    """End serving a volume."""
+    with connect() as daemon:
+        daemon.delete(f"attachments/{part(volume)}")
+    if json:
+        print_json({"volume": volume, "attached": False})
+    else:
+        typer.echo(f"volume {volume} detached")
+
+
+@commands.command(epilog="Example: scrubjay volume destroy db0 --yes --wait")
+def destroy(
+    volume: _Name,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Return when its key is forgotten.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Destroy a volume: its data is withheld at once, and within seconds nothing opens it."""
+    with connect() as daemon:
+        doomed = daemon.get(f"volumes/{part(volume)}", Volume)
+        what = f"volume {doomed.name}, {size_text(doomed.size_bytes)} of {doomed.tenant}"
+        confirm(f"Destroy {what}? Nobody can undo this.", yes=yes)
+        operation = daemon.send("DELETE", f"volumes/{doomed.id}", Operation)
+        if wait:
+            operation = wait_for(daemon, operation)
+    if json:
+        print_json(operation)
+    elif operation.state == "done":
+        epoch = msgspec.json.decode(operation.result, type=_Forgotten).epoch_after
+        typer.echo(f"volume {doomed.name} destroyed; its key is forgotten as of epoch {epoch}")
+    else:
+        typer.echo(f"volume {doomed.name} is withheld; operation {operation.id} forgets its key")
+
+
+def _state(volume: Volume) -> str:
+    return "attached" if volume.attached and volume.state == "ready" else volume.state

@@ -1,0 +1,292 @@
+"""Destroying volumes: withheld at once, forgotten within seconds, gone for good (I3, I6).
+
+    decided     one commit: the volume is `destroying`, a record under `f` says so
+    ended       its exporter has dropped its keys, or was killed
+    prepared    the sink holds the next epoch beside the old one
+    committed   one commit: no key, no record, no slot of the volume; the new epoch
+    dropped     the sink has destroyed the old epoch: only now it is forgotten
+
+A crash at any point is finished at the next start: opening the pool settles the sink by
+the superblock, and what `f` still names is queued again. What is queued while a rotation
+runs shares the next one; rotations begin at most once a second.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import msgspec
+import structlog
+
+from scrubjay.base.errors import ScrubjayError, Unavailable
+from scrubjay.base.ids import Epoch, LineageNo, TenantNo, VolumeId
+from scrubjay.base.ports import Clock
+from scrubjay.control.attachments import Attachments
+from scrubjay.control.directory import groups_of, ledger_root
+from scrubjay.control.keeper import Change, Keeper
+from scrubjay.control.operations import Operations
+from scrubjay.control.records import (
+    DestructionRecord,
+    ForgettingRecord,
+    VolumeRecord,
+    birth_key,
+    branch_prefix,
+    encode,
+    forgetting_key,
+    lineage_key,
+    volume_key,
+)
+from scrubjay.control.view import View
+from scrubjay.control.volumes import Volume, Volumes, resolve_volume
+from scrubjay.keys import path
+from scrubjay.sinks.keeper import EpochKeeper
+from scrubjay.sinks.sink import Sink
+
+__all__ = ["Forgetting"]
+
+_KIND = "volume.destroy"
+_INTERVAL_NS = 1_000_000_000
+_RETRY_S = 5.0
+_BATCH_MAX = 256
+"""Volumes per rotation: a commit that fits in memory, and others wait for."""
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Doomed:
+    """A forgetting that is decided."""
+
+    number: int
+    record: ForgettingRecord
+
+    @property
+    def volume(self) -> VolumeId:
+        return VolumeId(self.record.volume)
+
+    @property
+    def operation(self) -> uuid.UUID:
+        return uuid.UUID(self.record.operation)
+
+
+class Forgetting:
+    """The queue of decided destructions, and the thread that carries them out."""
+
+    def __init__(
+        self,
+        keeper: Keeper,
+        sink: Sink,
+        *,
+        volumes: Volumes,
+        attachments: Attachments,
+        operations: Operations,
+        clock: Clock,
+    ) -> None:
+        self._keeper = keeper
+        self._volumes = volumes
+        self._attachments = attachments
+        self._operations = operations
+        self._clock = clock
+        self._epochs = EpochKeeper(sink, sink_id=keeper.pool.sink_id, pool_id=keeper.pool.pool_id)
+        self._undropped: list[tuple[_Doomed, DestructionRecord]] = []
+        """Committed, but the sink has not yet dropped the old epoch."""
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="forgetting")
+        self._last_ns = clock.monotonic_ns() - _INTERVAL_NS
+
+    # --- what the API asks ------------------------------------------------------------
+
+    def destroy(self, reference: str, *, check: Callable[[Volume], None]) -> uuid.UUID:
+        """Decide a volume's end, and return the operation that reports about it.
+
+        From here on nothing serves it, and nothing takes the decision back. Deciding
+        again returns the same operation; `check` may raise before anything changes.
+        """
+        operation: uuid.UUID | None = None
+        try:
+            with self._keeper.naming() as change:
+                volume = resolve_volume(self._keeper, change, reference)
+                for _, known in change.forgettings():
+                    if known.volume == volume:
+                        return uuid.UUID(known.operation)
+                check(self._volumes.shown(change, volume))
+                name = change.volume(volume).name
+                operation = self._operations.begin(_KIND, f"volume {name} ({volume})")
+                self._decide(change, volume, operation)
+        except ScrubjayError as error:
+            # A commit of which nobody knows is looked up at the next start.
+            if operation is not None and type(error) is not Unavailable:
+                self._operations.fail([operation], error)
+            raise
+        _log.info("destruction decided", volume=str(volume))
+        self._wake.set()
+        return operation
+
+    def pending(self) -> int:
+        """Return how many volumes are decided to be forgotten and are not yet."""
+        with self._keeper.reading() as view:
+            return sum(1 for _ in view.forgettings()) + len(self._undropped)
+
+    # --- carrying it out --------------------------------------------------------------
+
+    def recover(self) -> None:
+        """Take up what an earlier daemon left; the pool was opened and the sink settled.
+
+        An operation whose volume is gone is done: the sink was settled. One whose volume
+        is `ready` was never decided, and is left to whoever ends what else was left.
+        """
+        with self._keeper.reading() as view:
+            decided = {uuid.UUID(each.operation) for _, each in view.forgettings()}
+            for row in self._operations.left_behind():
+                if row.kind != _KIND:
+                    continue
+                if row.id in decided:
+                    self._operations.adopt(row.id)
+                elif (end := _destruction(view, row.subject)) is not None:
+                    self._operations.succeed([row.id], self._result(*end))
+        if decided:
+            self._wake.set()
+
+    def start(self) -> None:
+        """Begin to carry out what is decided."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the rotation under way; what is left is finished at the next start."""
+        self._stopping.set()
+        self._wake.set()
+        self._thread.join()
+
+    def carry_out(self) -> None:
+        """Forget everything that is decided, in one rotation or none."""
+        with self._keeper.reading() as view:  # raises where the pool has stopped
+            doomed = [_Doomed(number, record) for number, record in view.forgettings()]
+        self._settle()
+        ended = [each for each in doomed[:_BATCH_MAX] if self._ended(each)]
+        if ended:
+            self._rotate(ended)
+            self._settle()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._wake.wait()
+            self._wake.clear()
+            pause_s = max(0, self._last_ns + _INTERVAL_NS - self._clock.monotonic_ns()) / 1e9
+            while not self._stopping.wait(pause_s):
+                pause_s = _INTERVAL_NS / 1e9
+                try:
+                    if not self.pending():
+                        break
+                    self._last_ns = self._clock.monotonic_ns()
+                    self.carry_out()
+                except ScrubjayError as error:
+                    _log.error("forgetting failed", error=error.message, hint=error.hint)
+                    pause_s = _RETRY_S
+
+    def _decide(self, change: Change, volume: VolumeId, operation: uuid.UUID) -> None:
+        """Stage the decision."""
+        record = change.volume(volume)
+        number = max((each for each, _ in change.forgettings()), default=0) + 1
+        decided = ForgettingRecord(
+            volume=volume,
+            lineage=record.lineage,
+            decided_at=self._keeper.now(),
+            operation=str(operation),
+        )
+        change.put(volume_key(volume), encode(msgspec.structs.replace(record, state="destroying")))
+        change.put(forgetting_key(number), encode(decided))
+
+    def _ended(self, doomed: _Doomed) -> bool:
+        """Have no process hold a key of the volume; False where one does not let go."""
+        with self._keeper.reading() as view:
+            name = view.volume(doomed.volume).name
+        try:
+            self._attachments.end(doomed.volume, name)
+        except ScrubjayError as error:
+            _log.error("exporter does not end", volume=str(doomed.volume), error=error.message)
+            return False
+        return True
+
+    def _rotate(self, doomed: Iterable[_Doomed]) -> None:
+        """Commit a pool without them, under a new epoch."""
+        before = self._keeper.epoch
+        after = self._epochs.prepare(before)
+        done: list[tuple[_Doomed, DestructionRecord]] = []
+        with self._keeper.naming(frees=True) as change:
+            paths = []
+            for each in doomed:
+                volume = change.volume(each.volume)
+                end = _take_out(change, each, volume, before=before, after=after)
+                paths.append(path.lineage(TenantNo(volume.tenant), LineageNo(volume.lineage)))
+                done.append((each, end))
+            change.forget(paths, epoch=after, epoch_key=self._epochs.key(after))
+            gone = [each.volume for each, _ in done]
+            change.index_as(
+                lambda index, generation: index.remove_volumes(gone, generation=generation)
+            )
+        self._undropped += done
+
+    def _settle(self) -> None:
+        """Have the sink hold the pool's epoch alone; only then is anything forgotten.
+
+        It also undoes a rotation that raised before its commit. One whose commit nobody
+        knows of has stopped the pool, and then this is not reached.
+        """
+        self._epochs.settle(self._keeper.epoch)
+        while self._undropped:
+            doomed, end = self._undropped.pop(0)
+            _log.info("forgotten", volume=str(doomed.volume), epoch=end.epoch_after)
+            self._operations.succeed([doomed.operation], self._result(doomed.volume, end))
+
+    def _result(self, volume: VolumeId, end: DestructionRecord) -> dict[str, object]:
+        return {
+            "volume": str(volume),
+            "forgotten_at": self._keeper.now().isoformat(),
+            "epoch_before": end.epoch_before,
+            "epoch_after": end.epoch_after,
+            "segments": end.segments,
+            "ledger_root": end.ledger_root,
+        }
+
+
+def _take_out(
+    change: Change, doomed: _Doomed, volume: VolumeRecord, *, before: Epoch, after: Epoch
+) -> DestructionRecord:
+    """Stage the removal of everything that only this volume has; its birth record stays."""
+    lineage = LineageNo(volume.lineage)
+    root, segments, ledger_keys = ledger_root(change, lineage)
+    slots = []
+    keys = [
+        *ledger_keys,
+        *(key for key, _ in change.scan(branch_prefix(lineage))),
+        lineage_key(lineage),
+        volume_key(doomed.volume),
+        forgetting_key(doomed.number),
+    ]
+    for key, group in groups_of(change, lineage):
+        keys.append(key)
+        slots += [slot for slot in group.slots if slot is not None]
+    if slots:
+        change.release_slots(lineage, slots)
+    for key in keys:
+        change.delete(key)
+    end = DestructionRecord(
+        decided_at=doomed.record.decided_at,
+        epoch_before=before,
+        epoch_after=after,
+        segments=segments,
+        ledger_root=root,
+    )
+    birth = change.birth_record(doomed.volume)
+    change.put(birth_key(doomed.volume), encode(msgspec.structs.replace(birth, destruction=end)))
+    return end
+
+
+def _destruction(view: View, subject: str) -> tuple[VolumeId, DestructionRecord] | None:
+    """Return how the volume of an operation's subject ended; None if it did not."""
+    volume = VolumeId(uuid.UUID(subject.rpartition("(")[2].rstrip(")")))
+    end = view.birth_record(volume).destruction
+    return None if end is None else (volume, end)

@@ -1,0 +1,224 @@
+"""The pool, its key tree and its index, as everything in this room reads and changes them.
+
+A change of the pool is atomic and durable when its block has been left; the index follows.
+Where the index cannot (a full disk, a crash in between) it is brought forward from the
+pool, which is right wherever the two differ.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from uuid import UUID
+
+import structlog
+
+from scrubjay.base.errors import ScrubjayError
+from scrubjay.base.ids import Epoch, LineageNo, Slot, TenantNo
+from scrubjay.base.ports import Clock, Entropy
+from scrubjay.catalog.index import Identity, Index, TenantRow, VolumeRow
+from scrubjay.control.records import LineageRecord, at
+from scrubjay.control.view import View
+from scrubjay.keys.path import Census, Numbers, Path
+from scrubjay.keys.segment import SegmentKey
+from scrubjay.keys.table import Node
+from scrubjay.keys.tree import KeyTree
+from scrubjay.media.change import Change as PoolChange
+from scrubjay.media.pool import Pool
+
+__all__ = ["Change", "Keeper", "bring_forward"]
+
+_log = structlog.get_logger(__name__)
+
+IndexStep = Callable[[Index, int], None]
+"""Enters into the index what the pool holds as of a generation."""
+
+
+class Keeper:
+    """One open pool with its index; safe for threads."""
+
+    def __init__(self, pool: Pool, index: Index, *, clock: Clock, entropy: Entropy) -> None:
+        self.pool = pool
+        self.entropy = entropy
+        self._index = index
+        self._clock = clock
+        self._naming = threading.RLock()
+        self._stale = False
+
+    @property
+    def index(self) -> Index:
+        """The index, brought forward first where it fell behind."""
+        if self._stale:
+            with self._naming:
+                if self._stale:
+                    bring_forward(self.pool, self._index)
+                    self._stale = False
+        return self._index
+
+    @property
+    def pool_id(self) -> UUID:
+        """Which pool this is."""
+        return self.pool.pool_id
+
+    @property
+    def epoch(self) -> Epoch:
+        """The sink's epoch under which the pool is sealed."""
+        return self.pool.epoch
+
+    def now(self) -> dt.datetime:
+        """Return the time, as records hold it."""
+        return at(self._clock.now_ns())
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[View]:
+        """Read what is durable."""
+        yield View(self.pool)
+
+    @contextlib.contextmanager
+    def changing(self, *, frees: bool = False) -> Iterator[Change]:
+        """Change the pool; durable when the block was left, undone by an exception.
+
+        Blocks that run at once share a commit. One that `frees` goes on in a full pool.
+        """
+        with self.pool.change(frees=frees) as staged:
+            yield Change(staged, self.entropy)
+
+    @contextlib.contextmanager
+    def naming(self, *, frees: bool = False) -> Iterator[Change]:
+        """Change what has a name, one at a time, and then the index as the block asked for.
+
+        Between a name's check in the index and its entry there, nobody else takes it.
+        """
+        with self._naming:
+            with self.changing(frees=frees) as change:
+                yield change
+            self._follow(change)
+
+    def remember(self) -> None:
+        """Write down how far the pool has come, so that an older copy of it is refused."""
+        self.index.remember(self.pool.generation)
+
+    def _follow(self, change: Change) -> None:
+        if change.index_step is None:
+            return
+        try:
+            change.index_step(self.index, self.pool.generation)
+        except ScrubjayError as error:
+            # The pool is durable, so what was asked for is done.
+            self._stale = True
+            _log.warning("index fell behind", error=error.message)
+
+
+class Change(View):
+    """A change of the pool: its records as types, its keys as a tree."""
+
+    def __init__(self, staged: PoolChange, entropy: Entropy) -> None:
+        super().__init__(staged)
+        self._staged = staged
+        self._entropy = entropy
+        self.index_step: IndexStep | None = None
+
+    @property
+    def staged(self) -> PoolChange:
+        """The pool's own change, for rotations."""
+        return self._staged
+
+    def index_as(self, step: IndexStep) -> None:
+        """Have the index follow once this is durable."""
+        self.index_step = step
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Stage a value."""
+        self._staged.put(key, value)
+
+    def delete(self, key: bytes) -> None:
+        """Stage the removal of a key."""
+        self._staged.delete(key)
+
+    def lease_slots(self, lineage: LineageNo, count: int) -> list[Slot]:
+        """Lease up to `count` slots, at least one; NoSpace when there is none."""
+        return self._staged.lease_slots(lineage, count)
+
+    def release_slots(self, lineage: LineageNo, slots: Sequence[Slot]) -> None:
+        """Free slots of a lineage: leased again once this is durable."""
+        self._staged.release_slots(lineage, slots)
+
+    def birth(self, paths: Iterable[Path]) -> None:
+        """Give each path a key where it has none."""
+        with self._tree() as tree:
+            tree.birth(paths)
+
+    def segment_keys(self, branch: Path, ids: range) -> list[SegmentKey | None]:
+        """Return the keys of segments of a branch, those staged included."""
+        with self._tree() as tree:
+            return tree.segment_keys(branch, ids)
+
+    def forget(self, paths: Iterable[Path], *, epoch: Epoch, epoch_key: bytes) -> None:
+        """Take paths out of the tree and rotate to a new epoch of the sink (I3)."""
+        with self._tree() as tree:
+            root = tree.forget(paths, self._census())
+            self._staged.rotate(epoch, epoch_key=epoch_key, root=root)
+
+    def _tree(self) -> contextlib.AbstractContextManager[KeyTree]:
+        return _tree(_StagedTables(self._staged), self._staged.root, self._entropy)
+
+    def _census(self) -> Census:
+        """Return which numbers were given out, as the counters know it."""
+
+        def given(parent: Path) -> range:
+            match len(parent):
+                case 0:
+                    return range(1, self.pool().next_tenant)
+                case 3:
+                    return range(1, self.pool().next_lineage)
+                case 7:
+                    return range(1, self._lineage_at(parent).next_branch)
+                case _:
+                    return range(1, self._lineage_at(parent).next_segment)
+
+        return Numbers(given)
+
+    def _lineage_at(self, path: Path) -> LineageRecord:
+        return self.lineage(LineageNo(int.from_bytes(path[3:7])))
+
+
+def bring_forward(pool: Pool, index: Index) -> None:
+    """Make the index say what the pool says."""
+    view = View(pool)
+    identity = Identity(pool.pool_id, pool.generation)
+    tenants = [TenantRow(TenantNo(each.id), each.name) for each in view.tenants()]
+    volumes = [
+        VolumeRow(volume, record.name, TenantNo(record.tenant)) for volume, record in view.volumes()
+    ]
+    index.bring_forward(identity, tenants, volumes)
+
+
+class _StagedTables:
+    """The key tree's tables within a change."""
+
+    def __init__(self, staged: PoolChange) -> None:
+        self._staged = staged
+
+    def get(self, path: bytes) -> bytes | None:
+        return self._staged.get(b"k" + path)
+
+    def put(self, path: bytes, table: bytes) -> None:
+        self._staged.put(b"k" + path, table)
+
+    def delete(self, path: bytes) -> None:
+        self._staged.delete(b"k" + path)
+
+    def below(self, path: bytes) -> list[bytes]:
+        return [key[1:] for key in self._staged.keys(b"k" + path)]
+
+
+@contextlib.contextmanager
+def _tree(tables: _StagedTables, root: Node, entropy: Entropy) -> Iterator[KeyTree]:
+    """Open the tree for a moment; its root's key is overwritten afterwards."""
+    tree = KeyTree(tables, root, entropy)
+    try:
+        yield tree
+    finally:
+        tree.close()

@@ -1,0 +1,215 @@
+"""What an attached volume asks of the pool: segments, their keys, checkpoints.
+
+The service behind `engine.lessor.Lessor`. Every call names the attach epoch that it was
+started under; one that another attachment has replaced, or whose volume is being
+destroyed, gets Conflict and must stop, so that two never write one log (I1, I5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from scrubjay.base.errors import Conflict, Invalid
+from scrubjay.base.ids import BranchNo, Entry, LineageNo, SegmentId, Slot, TenantNo, VolumeId
+from scrubjay.control.directory import (
+    COMMITMENT_BYTES,
+    Group,
+    by_group,
+    commitment,
+    read_group,
+    read_ledger,
+    segment_range,
+)
+from scrubjay.control.keeper import Change, Keeper
+from scrubjay.control.records import (
+    CheckpointRecord,
+    VolumeRecord,
+    directory_key,
+    encode,
+    ledger_key,
+    lineage_key,
+    volume_key,
+)
+from scrubjay.control.view import View
+from scrubjay.engine.lessor import GROUP_SEGMENTS, Attachment, Checkpoint, Grant
+from scrubjay.keys import path
+from scrubjay.keys.segment import SegmentKey
+
+__all__ = ["Leases"]
+
+_LEASE_MAX = 256
+"""Segments per call, 4 GiB: what one commit can carry without keeping others waiting."""
+
+
+class Leases:
+    """The pool's keeper, as exporters see it."""
+
+    def __init__(self, keeper: Keeper) -> None:
+        self._keeper = keeper
+
+    def attachment(self, volume: VolumeId, epoch: int) -> Attachment:
+        """Return all that an exporter needs to begin."""
+        with self._keeper.reading() as view:
+            record = _held(view, volume, epoch)
+            lineage = view.lineage(LineageNo(record.lineage))
+        at = record.checkpoint
+        return Attachment(
+            volume=volume,
+            name=record.name,
+            lineage=LineageNo(record.lineage),
+            branch=BranchNo(record.branch),
+            epoch=epoch,
+            size_bytes=record.size_bytes,
+            checkpoint=Checkpoint(Entry(at.root), at.flushed, at.clean, at.live_sectors),
+            next_segment=SegmentId(lineage.next_segment),
+        )
+
+    def lease(
+        self, volume: VolumeId, epoch: int, *, count: int, above: SegmentId
+    ) -> Sequence[Grant]:
+        """Lease up to `count` new segments, at least one; NoSpace when the pool is full.
+
+        `above` is the highest id that the exporter knows of. What was leased beyond it
+        is of a reply that got lost: it is granted again, and nothing new.
+        """
+        if count < 1:
+            raise Invalid(f"volume {volume}: leases {count} segments, expected 1 or more")
+        with self._keeper.changing() as change:
+            record = _held(change, volume, epoch)
+            lineage_no = LineageNo(record.lineage)
+            lineage = change.lineage(lineage_no)
+            if above + 1 < lineage.next_segment:
+                ids = range(max(above + 1, 1), lineage.next_segment)
+                return _grants(change, record, ids)
+            if above + 1 > lineage.next_segment:
+                raise Conflict(
+                    f"volume {record.name}: knows segment {above}, "
+                    f"expected below {lineage.next_segment}"
+                )
+            slots = change.lease_slots(lineage_no, min(count, _LEASE_MAX))
+            ids = range(lineage.next_segment, lineage.next_segment + len(slots))
+            grown = msgspec.structs.replace(lineage, next_segment=ids.stop)
+            change.put(lineage_key(lineage_no), encode(grown))
+            return _enter(change, record, ids, slots)
+
+    def group(self, volume: VolumeId, epoch: int, group: int) -> Sequence[Grant]:
+        """Return the grants of the segments of a group that were born."""
+        # Nothing is changed, but root and tables of the keys must be of one moment.
+        with self._keeper.changing() as change:
+            record = _held(change, volume, epoch)
+            lineage = change.lineage(LineageNo(record.lineage))
+            ids = segment_range(group)
+            born = range(max(ids.start, 1), min(ids.stop, lineage.next_segment))
+            return _grants(change, record, born)
+
+    def commit(
+        self, volume: VolumeId, epoch: int, checkpoint: Checkpoint, *, freed: Sequence[SegmentId]
+    ) -> None:
+        """Name a checkpoint and free the slots of `freed`; the same again changes nothing.
+
+        A segment in `freed` that has no slot any more is passed over.
+        """
+        with self._keeper.changing(frees=True) as change:
+            record = _held(change, volume, epoch)
+            if checkpoint.flushed < record.checkpoint.flushed:
+                raise Conflict(
+                    f"volume {record.name}: checkpoint at {checkpoint.flushed}, "
+                    f"expected at least {record.checkpoint.flushed}"
+                )
+            at = CheckpointRecord(
+                root=checkpoint.root,
+                flushed=checkpoint.flushed,
+                clean=checkpoint.clean,
+                live_sectors=checkpoint.live_sectors,
+            )
+            _free(change, record, freed)
+            renewed = msgspec.structs.replace(record, checkpoint=at)
+            change.put(volume_key(volume), encode(renewed))
+
+
+def _held(view: View, volume: VolumeId, epoch: int) -> VolumeRecord:
+    """Return the record of a volume that is attached under this epoch; Conflict otherwise."""
+    record = view.volume(volume)
+    if record.state != "ready":
+        raise Conflict(f"volume {record.name}: is being destroyed, expected to be served")
+    if record.attach_epoch != epoch:
+        raise Conflict(
+            f"volume {record.name}: attach epoch {epoch}, expected {record.attach_epoch}",
+            hint="another attachment took its place; this one must end",
+        )
+    return record
+
+
+def _enter(change: Change, record: VolumeRecord, ids: range, slots: Sequence[Slot]) -> list[Grant]:
+    """Bear the keys of new segments, and write them into directory and ledger."""
+    lineage, branch = LineageNo(record.lineage), _branch_path(record)
+    change.birth([path.segment(*_numbers(record), SegmentId(each)) for each in ids])
+    keys = change.segment_keys(branch, ids)
+    grants = [
+        _grant(segment, slot, key) for segment, slot, key in zip(ids, slots, keys, strict=True)
+    ]
+    for number, segments in by_group(SegmentId(each) for each in ids).items():
+        group = read_group(change, lineage, number) or Group(
+            BranchNo(record.branch), [None] * GROUP_SEGMENTS
+        )
+        if group.branch != record.branch:
+            raise Conflict(f"group {number}: of branch {group.branch}, not {record.branch}")
+        ledger = read_ledger(change, lineage, number)
+        for segment in segments:
+            place = segment % GROUP_SEGMENTS
+            grant = grants[segment - ids.start]
+            group.slots[place] = grant.slot
+            at = place * COMMITMENT_BYTES
+            ledger[at : at + COMMITMENT_BYTES] = commitment(grant.key)
+        change.put(directory_key(lineage, number), group.pack())
+        change.put(ledger_key(lineage, number), bytes(ledger))
+    return grants
+
+
+def _grants(change: Change, record: VolumeRecord, ids: range) -> list[Grant]:
+    """Return what is known of segments that were leased before."""
+    lineage = LineageNo(record.lineage)
+    groups: dict[int, Group | None] = {}
+    grants = []
+    keys = change.segment_keys(_branch_path(record), ids)
+    for segment, key in zip(ids, keys, strict=True):
+        number = segment // GROUP_SEGMENTS
+        if number not in groups:
+            groups[number] = read_group(change, lineage, number)
+        group = groups[number]
+        slot = None if group is None else group.slots[segment % GROUP_SEGMENTS]
+        grants.append(_grant(segment, slot, key))
+    return grants
+
+
+def _free(change: Change, record: VolumeRecord, freed: Sequence[SegmentId]) -> None:
+    lineage = LineageNo(record.lineage)
+    slots = []
+    for number, segments in by_group(freed).items():
+        group = read_group(change, lineage, number)
+        if group is None:
+            continue
+        for segment in segments:
+            slot = group.slots[segment % GROUP_SEGMENTS]
+            if slot is not None:
+                slots.append(slot)
+                group.slots[segment % GROUP_SEGMENTS] = None
+        change.put(directory_key(lineage, number), group.pack())
+    if slots:
+        change.release_slots(lineage, slots)
+
+
+def _grant(segment: int, slot: Slot | None, key: SegmentKey | None) -> Grant:
+    if key is None:  # forgotten as a whole: nothing opens it, wherever it lies
+        return Grant(SegmentId(segment), None, b"")
+    return Grant(SegmentId(segment), slot, key.seed, key.stripes)
+
+
+def _numbers(record: VolumeRecord) -> tuple[TenantNo, LineageNo, BranchNo]:
+    return TenantNo(record.tenant), LineageNo(record.lineage), BranchNo(record.branch)
+
+
+def _branch_path(record: VolumeRecord) -> path.Path:
+    return path.branch(*_numbers(record))

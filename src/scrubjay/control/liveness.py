@@ -1,0 +1,66 @@
+"""Whether a volume is being served: its exporter holds a lock for as long as it lives.
+
+The kernel lets go of a lock when its holder ends, however it ends, so that the answer
+survives the daemon's death and never outlives the exporter's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from scrubjay.base.ids import VolumeId
+
+__all__ = ["Liveness"]
+
+_SOCKET_PATH_BYTES_MAX = 107
+"""What `sockaddr_un` holds, without its end."""
+
+
+class Liveness:
+    """The folder where the locks and the sockets of served volumes lie."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def lock_path(self, volume: VolumeId) -> Path:
+        """Return where the exporter of a volume holds its lock."""
+        return self._folder / f"{volume}.lock"
+
+    def socket_path(self, volume: VolumeId, name: str) -> Path:
+        """Return where a volume is served: by name, or by id where a name is too long."""
+        path = self._folder / f"{name}.sock"
+        if len(os.fsencode(path)) <= _SOCKET_PATH_BYTES_MAX:
+            return path
+        return self._folder / f"{volume}.sock"
+
+    def attached(self, volume: VolumeId) -> bool:
+        """Return whether an exporter serves the volume."""
+        with self.withheld(volume) as got:
+            return not got
+
+    @contextlib.contextmanager
+    def withheld(self, volume: VolumeId) -> Iterator[bool]:
+        """Hold the lock in the exporter's place; yield False where an exporter has it."""
+        try:
+            lock = os.open(self.lock_path(volume), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            yield True  # no folder, so nothing was ever served from it
+            return
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+        finally:
+            os.close(lock)
+
+    def forget(self, volume: VolumeId, name: str) -> None:
+        """Remove what a volume that is no more left in the folder."""
+        self.lock_path(volume).unlink(missing_ok=True)
+        self.socket_path(volume, name).unlink(missing_ok=True)

@@ -1,0 +1,107 @@
+"""Opening a pool with its sink and its catalog: which of the three may be older.
+
+The pool and the sink must be of one moment: a pool from before a forgetting does not open,
+and a sink from before one neither (I6). A catalog that is older than the pool is brought
+forward; a pool that is older than the catalog is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structlog
+
+from scrubjay.base.errors import Conflict
+from scrubjay.base.ports import Clock, Entropy, Medium
+from scrubjay.catalog.database import Database
+from scrubjay.catalog.index import Index
+from scrubjay.control.keeper import Keeper, bring_forward
+from scrubjay.control.records import POOL_KEY, PoolRecord, at, encode
+from scrubjay.keys.table import wipe
+from scrubjay.keys.tree import KeyTree
+from scrubjay.media.pool import Pool
+from scrubjay.sinks.keeper import EpochKeeper
+from scrubjay.sinks.sink import Sink
+
+__all__ = ["create_pool", "open_keeper", "open_pool"]
+
+_log = structlog.get_logger(__name__)
+
+
+def create_pool(
+    media: Sequence[Medium], sink: Sink, *, label: str, clock: Clock, entropy: Entropy
+) -> Pool:
+    """Make the pool of a sink that was just made, on empty media."""
+    (epoch,) = sink.epochs()
+    root = KeyTree.new_root(entropy)
+    record = PoolRecord(label=label, created_at=at(clock.now_ns()), next_tenant=1, next_lineage=1)
+    try:
+        return Pool.create(
+            media,
+            clock=clock,
+            entropy=entropy,
+            pool_id=sink.pool_id,
+            sink_id=sink.sink_id,
+            epoch=epoch,
+            epoch_key=sink.key(epoch),
+            root=root,
+            records={POOL_KEY: encode(record)},
+        )
+    finally:
+        wipe(root.key)
+
+
+def open_pool(
+    media: Sequence[Medium],
+    sink: Sink,
+    *,
+    clock: Clock,
+    entropy: Entropy,
+    generation_at_least: int = 0,
+) -> Pool:
+    """Open a pool, and have the sink hold its epoch alone: rotations end or never were.
+
+    Invalid where the sink is another pool's, Denied where one of the two is older.
+    """
+    named = Pool.survey(media)
+    epochs = EpochKeeper(sink, sink_id=named.sink_id, pool_id=named.pool_id)
+    pool = Pool.open(
+        media,
+        clock=clock,
+        entropy=entropy,
+        epoch_keys=epochs.key,
+        generation_at_least=generation_at_least,
+    )
+    # The seal has opened: only now is it believed what the superblock says.
+    epochs = EpochKeeper(sink, sink_id=pool.sink_id, pool_id=pool.pool_id)
+    if dropped := epochs.settle(pool.epoch):
+        _log.warning("rotation settled", epoch=pool.epoch, dropped=list(dropped))
+    return pool
+
+
+def open_keeper(
+    media: Sequence[Medium], sink: Sink, database: Database, *, clock: Clock, entropy: Entropy
+) -> Keeper:
+    """Open a pool with its catalog.
+
+    Conflict where the catalog is another pool's, Corrupt where the pool is older than it.
+    """
+    index = Index(database)
+    known = index.identity()
+    if known is not None and known.pool != sink.pool_id:
+        raise Conflict(
+            f"catalog: of pool {known.pool}, expected of pool {sink.pool_id}",
+            hint="bring the catalog of this pool, or make it anew with: scrubjay home rebuild",
+        )
+    pool = open_pool(
+        media,
+        sink,
+        clock=clock,
+        entropy=entropy,
+        generation_at_least=0 if known is None else known.generation,
+    )
+    if known is None or known.generation < pool.generation:
+        bring_forward(pool, index)
+        if known is not None:
+            _log.info("catalog brought forward", since=known.generation, to=pool.generation)
+    return Keeper(pool, index, clock=clock, entropy=entropy)

@@ -1,0 +1,171 @@
+"""Long work as operations: asked for, going on with progress, and how it ended.
+
+How far it has come lives in memory; that it was asked for and how it ended, in the
+catalog. An operation that a dead daemon leaves behind is ended at the next start: as
+what recovery found, or as failed.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+import structlog
+
+from scrubjay.base.errors import NotFound, ScrubjayError, Unavailable
+from scrubjay.base.ports import Clock, Entropy
+from scrubjay.catalog.operations import OperationRow, OperationState
+from scrubjay.catalog.operations import Operations as Rows
+from scrubjay.control.records import at
+
+__all__ = ["Operations", "Progress", "Work", "problem_of"]
+
+_KEPT = dt.timedelta(days=30)
+_log = structlog.get_logger(__name__)
+
+Work = Callable[["Progress"], Mapping[str, object]]
+"""Does it, says how far it came, and returns the result."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far an operation has come; `total` is 0 where nobody knows."""
+
+    done: int = 0
+    total: int = 0
+    unit: str = ""
+    stopping: threading.Event = field(default_factory=threading.Event)
+    """Set when the daemon ends: work that can stop early stops."""
+
+
+class Operations:
+    """The operations of one daemon."""
+
+    def __init__(self, rows: Rows, *, clock: Clock, entropy: Entropy) -> None:
+        self._rows = rows
+        self._clock = clock
+        self._entropy = entropy
+        self._progress: dict[uuid.UUID, Progress] = {}
+        self._threads: set[threading.Thread] = set()
+        self._lock = threading.Lock()
+
+    def begin(self, kind: str, subject: str) -> uuid.UUID:
+        """Enter an operation that whoever calls will end."""
+        operation = uuid.UUID(bytes=self._entropy.token(16), version=4)
+        self._rows.add(OperationRow(operation, kind, subject, "running", self._now()))
+        with self._lock:
+            self._progress[operation] = Progress()
+        return operation
+
+    def run(self, kind: str, subject: str, work: Work) -> uuid.UUID:
+        """Enter an operation and do its work in a thread of its own."""
+        operation = self.begin(kind, subject)
+        thread = threading.Thread(
+            target=self._work, args=(operation, work), name=f"{kind}-{operation}", daemon=True
+        )
+        with self._lock:
+            self._threads.add(thread)
+        thread.start()
+        return operation
+
+    def succeed(self, operations: Iterable[uuid.UUID], result: Mapping[str, object]) -> None:
+        """Write down that operations are done."""
+        text = msgspec.json.encode(result, order="sorted").decode()
+        self._end(list(operations), "done", result=text)
+
+    def fail(self, operations: Iterable[uuid.UUID], error: ScrubjayError) -> None:
+        """Write down that operations failed, and why."""
+        self._end(list(operations), "failed", problem=problem_of(error))
+
+    def find(self, operation: uuid.UUID) -> tuple[OperationRow, Progress]:
+        """Return one operation and how far it has come; NotFound for an unknown one."""
+        row = self._rows.find(operation)
+        if row is None:
+            raise NotFound(f"operation {operation}: unknown")
+        return row, self._progress_of(row)
+
+    def page(
+        self, *, before: tuple[dt.datetime, str] | None, limit: int
+    ) -> list[tuple[OperationRow, Progress]]:
+        """Return operations, newest first."""
+        return [
+            (row, self._progress_of(row)) for row in self._rows.page(before=before, limit=limit)
+        ]
+
+    def left_behind(self) -> list[OperationRow]:
+        """Return the operations that an earlier daemon did not end."""
+        with self._lock:
+            ours = set(self._progress)
+        return [row for row in self._rows.running() if row.id not in ours]
+
+    def adopt(self, operation: uuid.UUID) -> None:
+        """Go on with an operation of an earlier daemon, which whoever calls will end."""
+        with self._lock:
+            self._progress[operation] = Progress()
+
+    def prune(self) -> None:
+        """Drop what ended long ago."""
+        self._rows.prune(before=self._now() - _KEPT)
+
+    def stop(self, timeout_s: float) -> None:
+        """Ask all work to stop, and wait for it."""
+        with self._lock:
+            threads = list(self._threads)
+            for progress in self._progress.values():
+                progress.stopping.set()
+        for thread in threads:
+            thread.join(timeout_s)
+
+    def _work(self, operation: uuid.UUID, work: Work) -> None:
+        try:
+            result = work(self._progress[operation])
+        except ScrubjayError as error:
+            self.fail([operation], error)
+        except Exception as error:  # noqa: BLE001 - a thread's end: whoever waits must hear of it
+            _log.exception("operation broke", operation=str(operation))
+            self.fail([operation], Unavailable(f"operation {operation}: {type(error).__name__}"))
+        else:
+            self.succeed([operation], result)
+        finally:
+            with self._lock:
+                self._threads.discard(threading.current_thread())
+
+    def _end(
+        self,
+        operations: list[uuid.UUID],
+        state: OperationState,
+        *,
+        result: str = "",
+        problem: str = "",
+    ) -> None:
+        self._rows.end(
+            operations, state=state, ended_at=self._now(), result=result, problem=problem
+        )
+        with self._lock:
+            for each in operations:
+                self._progress.pop(each, None)
+
+    def _progress_of(self, row: OperationRow) -> Progress:
+        with self._lock:
+            return self._progress.get(row.id) or Progress()
+
+    def _now(self) -> dt.datetime:
+        return at(self._clock.now_ns())
+
+
+def problem_of(error: ScrubjayError) -> str:
+    """Return an error as the JSON of a problem (RFC 9457)."""
+    return msgspec.json.encode(
+        {
+            "type": f"urn:scrubjay:error:{error.code}",
+            "title": type(error).__name__,
+            "status": error.http_status,
+            "code": error.code,
+            "detail": error.message,
+            "hint": error.hint,
+        }
+    ).decode()

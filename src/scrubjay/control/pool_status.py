@@ -1,0 +1,93 @@
+"""How the pool is: how full, how far, and what its sink is worth."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from dataclasses import dataclass
+
+from scrubjay.base.errors import NotFound
+from scrubjay.base.units import SEGMENT_BYTES
+from scrubjay.control.forgetting import Forgetting
+from scrubjay.control.keeper import Keeper
+from scrubjay.control.liveness import Liveness
+from scrubjay.sinks.sink import Sink
+
+__all__ = ["PoolStatus", "Pools", "SinkStatus"]
+
+
+@dataclass(frozen=True, slots=True)
+class SinkStatus:
+    """Where the root of the keys lies, and what forgetting there is worth."""
+
+    kind: str
+    epoch: int
+    worth: str
+    findings: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStatus:
+    """A pool at one moment."""
+
+    id: uuid.UUID
+    label: str
+    created_at: dt.datetime
+    generation: int
+    size_bytes: int
+    slot_bytes: int
+    slots: int
+    slots_free: int
+    slots_leased: int
+    slots_metadata: int
+    tenants: int
+    volumes: int
+    attached: int
+    forgettings: int
+    sink: SinkStatus
+
+
+class Pools:
+    """What the API says of pools; there is one."""
+
+    def __init__(
+        self, keeper: Keeper, sink: Sink, *, liveness: Liveness, forgetting: Forgetting
+    ) -> None:
+        self._keeper = keeper
+        self._sink = sink
+        self._liveness = liveness
+        self._forgetting = forgetting
+
+    def status(self, pool_id: uuid.UUID | None = None) -> PoolStatus:
+        """Return how the pool is; NotFound for the id of another."""
+        pool = self._keeper.pool
+        if pool_id not in (None, pool.pool_id):
+            raise NotFound(f"pool {pool_id}: unknown", hint="see: scrubjay pool status")
+        worth = self._sink.worth()
+        with self._keeper.reading() as view:
+            record = view.pool()
+            volumes = [volume for volume, _ in view.volumes()]
+            tenants = sum(1 for _ in view.tenants())
+        counts = pool.counts
+        return PoolStatus(
+            id=pool.pool_id,
+            label=record.label,
+            created_at=record.created_at,
+            generation=pool.generation,
+            size_bytes=pool.geometry.slots * SEGMENT_BYTES,
+            slot_bytes=SEGMENT_BYTES,
+            slots=pool.geometry.slots,
+            slots_free=counts.never_used + counts.free,
+            slots_leased=counts.leased,
+            slots_metadata=counts.metadata,
+            tenants=tenants,
+            volumes=len(volumes),
+            attached=sum(map(self._liveness.attached, volumes)),
+            forgettings=self._forgetting.pending(),
+            sink=SinkStatus(
+                kind="file",
+                epoch=pool.epoch,
+                worth=worth.grade.value,
+                findings=[str(worth)],
+            ),
+        )

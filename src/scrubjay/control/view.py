@@ -1,0 +1,108 @@
+"""The pool's records as types: read from its tree, or staged for its next commit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+from scrubjay.base.errors import Corrupt, NotFound
+from scrubjay.base.ids import BranchNo, LineageNo, TenantNo, VolumeId
+from scrubjay.control import records
+from scrubjay.control.records import (
+    BirthRecord,
+    BranchRecord,
+    ForgettingRecord,
+    LineageRecord,
+    PoolRecord,
+    TenantRecord,
+    VolumeRecord,
+)
+
+__all__ = ["Source", "View"]
+
+
+class Source(Protocol):
+    """The pool's tree, or a change of it with what it has staged."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the value of a key."""
+        ...
+
+    def scan(self, prefix: bytes) -> Iterable[tuple[bytes, bytes]]:
+        """Yield the keys that begin with `prefix` and their values, in order."""
+        ...
+
+
+class View:
+    """What the pool says, record by record. A missing record raises NotFound."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return a value that is not JSON: of the directory, or of the ledger."""
+        return self._source.get(key)
+
+    def scan(self, prefix: bytes) -> Iterable[tuple[bytes, bytes]]:
+        """Yield values that are not JSON."""
+        return self._source.scan(prefix)
+
+    def pool(self) -> PoolRecord:
+        """Return the pool's own record."""
+        value = self._source.get(records.POOL_KEY)
+        if value is None:
+            raise Corrupt("pool: no record of its own, expected one")
+        return records.decode(PoolRecord, value, where="pool")
+
+    def tenant(self, tenant: TenantNo) -> TenantRecord:
+        """Return a tenant."""
+        where = f"tenant {tenant}"
+        value = self._value(records.tenant_key(tenant), where)
+        return records.decode(TenantRecord, value, where=where)
+
+    def tenants(self) -> Iterator[TenantRecord]:
+        """Yield every tenant."""
+        for key, value in self._source.scan(b"t"):
+            yield records.decode(TenantRecord, value, where=f"pool key {key.hex()}")
+
+    def volume(self, volume: VolumeId) -> VolumeRecord:
+        """Return a volume."""
+        where = f"volume {volume}"
+        value = self._value(records.volume_key(volume), where)
+        return records.decode(VolumeRecord, value, where=where)
+
+    def volumes(self) -> Iterator[tuple[VolumeId, VolumeRecord]]:
+        """Yield every volume."""
+        for key, value in self._source.scan(b"v"):
+            volume = records.volume_of(key)
+            yield volume, records.decode(VolumeRecord, value, where=f"volume {volume}")
+
+    def lineage(self, lineage: LineageNo) -> LineageRecord:
+        """Return a lineage."""
+        where = f"lineage {lineage}"
+        value = self._value(records.lineage_key(lineage), where)
+        return records.decode(LineageRecord, value, where=where)
+
+    def branch(self, lineage: LineageNo, branch: BranchNo) -> BranchRecord:
+        """Return a branch."""
+        where = f"lineage {lineage} branch {branch}"
+        value = self._value(records.branch_key(lineage, branch), where)
+        return records.decode(BranchRecord, value, where=where)
+
+    def birth_record(self, volume: VolumeId) -> BirthRecord:
+        """Return the birth record of a volume, which may be no more."""
+        where = f"birth of volume {volume}"
+        value = self._value(records.birth_key(volume), where)
+        return records.decode(BirthRecord, value, where=where)
+
+    def forgettings(self) -> Iterator[tuple[int, ForgettingRecord]]:
+        """Yield every forgetting that is decided and not done, oldest first."""
+        for key, value in self._source.scan(b"f"):
+            where = f"pool key {key.hex()}"
+            yield int.from_bytes(key[1:]), records.decode(ForgettingRecord, value, where=where)
+
+    def _value(self, key: bytes, where: str) -> bytes:
+        value = self._source.get(key)
+        if value is None:
+            raise NotFound(f"{where}: unknown")
+        return value

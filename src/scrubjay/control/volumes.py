@@ -1,0 +1,187 @@
+"""Volumes: made, shown, listed, grown. What ends them is forgetting.py."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from scrubjay.base.errors import Conflict, Invalid, NotFound
+from scrubjay.base.ids import BranchNo, LineageNo, TenantNo, VolumeId
+from scrubjay.catalog.index import VolumeRow
+from scrubjay.control.keeper import Change, Keeper
+from scrubjay.control.liveness import Liveness
+from scrubjay.control.names import as_id, check_name, check_volume_size
+from scrubjay.control.records import (
+    POOL_KEY,
+    BirthRecord,
+    BranchRecord,
+    CheckpointRecord,
+    LineageRecord,
+    TenantRecord,
+    VolumeRecord,
+    birth_key,
+    branch_key,
+    encode,
+    lineage_key,
+    volume_key,
+)
+from scrubjay.control.tenants import resolve_tenant
+from scrubjay.control.view import View
+from scrubjay.keys import path
+
+__all__ = ["Volume", "Volumes", "resolve_volume", "withheld"]
+
+_FIRST_BRANCH = BranchNo(1)
+_NO_CHECKPOINT = CheckpointRecord(root=0, flushed=0, clean=True, live_sectors=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A volume as the API shows it."""
+
+    id: VolumeId
+    record: VolumeRecord
+    tenant: str
+    attached: bool
+
+
+class Volumes:
+    """What the API does to volumes."""
+
+    def __init__(self, keeper: Keeper, liveness: Liveness) -> None:
+        self._keeper = keeper
+        self._liveness = liveness
+
+    def create(self, name: str, *, tenant: str, size_bytes: int, request: str = "") -> Volume:
+        """Make a volume in a lineage of its own; Conflict where the name is taken.
+
+        `request` is the digest of the request: the same one again finds what it made.
+        """
+        check_name("volume", name)
+        check_volume_size(size_bytes)
+        with self._keeper.naming() as change:
+            owner = resolve_tenant(self._keeper, change, tenant)
+            taken = self._keeper.index.volume_named(name)
+            if taken is not None:
+                if request and change.birth_record(taken.id).request == request:
+                    return self.shown(change, taken.id)
+                raise _taken(name, change.volume(taken.id))
+            volume, record = self._stage(change, name, owner, size_bytes, request)
+        return Volume(volume, record, owner.name, attached=False)
+
+    def find(self, reference: str) -> Volume:
+        """Return the volume of a name or id; NotFound where there is none."""
+        with self._keeper.reading() as view:
+            return self.shown(view, resolve_volume(self._keeper, view, reference))
+
+    def page(self, *, after: str, limit: int, tenant: str | None = None) -> list[Volume]:
+        """Return up to `limit` volumes in order of names, from behind `after` on."""
+        with self._keeper.reading() as view:
+            owner = None
+            if tenant is not None:
+                owner = TenantNo(resolve_tenant(self._keeper, view, tenant).id)
+            rows = self._keeper.index.volumes(after=after, limit=limit, tenant=owner)
+            return [self.shown(view, row.id) for row in rows]
+
+    def resize(self, reference: str, *, size_bytes: int, check: Callable[[Volume], None]) -> Volume:
+        """Let a volume grow; `check` may raise before anything changes."""
+        check_volume_size(size_bytes)
+        with self._keeper.changing() as change:
+            volume = self.shown(change, resolve_volume(self._keeper, change, reference))
+            record = volume.record
+            check(volume)
+            if record.state != "ready":
+                raise withheld(record)
+            if size_bytes < record.size_bytes:
+                raise Invalid(
+                    f"volume {record.name}: is {record.size_bytes} bytes, "
+                    f"expected to grow, not to shrink to {size_bytes}",
+                    hint="copy what you need to a smaller volume, then destroy this one",
+                )
+            grown = msgspec.structs.replace(record, size_bytes=size_bytes)
+            if grown != record:
+                change.put(volume_key(volume.id), encode(grown))
+        return Volume(volume.id, grown, volume.tenant, volume.attached)
+
+    def _stage(
+        self, change: Change, name: str, owner: TenantRecord, size_bytes: int, request: str
+    ) -> tuple[VolumeId, VolumeRecord]:
+        pool = change.pool()
+        tenant, lineage = TenantNo(owner.id), LineageNo(pool.next_lineage)
+        volume = VolumeId(uuid.UUID(bytes=self._keeper.entropy.token(16), version=4))
+        now = self._keeper.now()
+        record = VolumeRecord(
+            name=name,
+            tenant=tenant,
+            lineage=lineage,
+            branch=_FIRST_BRANCH,
+            size_bytes=size_bytes,
+            created_at=now,
+            state="ready",
+            attach_epoch=0,
+            checkpoint=_NO_CHECKPOINT,
+        )
+        birth = BirthRecord(
+            volume=volume,
+            pool=self._keeper.pool_id,
+            tenant=tenant,
+            lineage=lineage,
+            branch=_FIRST_BRANCH,
+            size_bytes=size_bytes,
+            created_at=now,
+            encrypted_from_sector=0,
+            cipher="AES-256-GCM",
+            epoch=self._keeper.epoch,
+            request=request,
+        )
+        change.put(POOL_KEY, encode(msgspec.structs.replace(pool, next_lineage=lineage + 1)))
+        change.put(
+            lineage_key(lineage),
+            encode(LineageRecord(tenant=tenant, next_segment=1, next_branch=_FIRST_BRANCH + 1)),
+        )
+        change.put(
+            branch_key(lineage, _FIRST_BRANCH),
+            encode(BranchRecord(state="open", parents=(), first_group=0, roots=())),
+        )
+        change.put(volume_key(volume), encode(record))
+        change.put(birth_key(volume), encode(birth))
+        change.birth([path.lineage(tenant, lineage)])
+        change.index_as(
+            lambda index, generation: index.add_volume(
+                VolumeRow(volume, name, tenant), generation=generation
+            )
+        )
+        return volume, record
+
+    def shown(self, view: View, volume: VolumeId) -> Volume:
+        """Return a volume as `view` has it."""
+        record = view.volume(volume)
+        owner = view.tenant(TenantNo(record.tenant))
+        return Volume(volume, record, owner.name, self._liveness.attached(volume))
+
+
+def resolve_volume(keeper: Keeper, view: View, reference: str) -> VolumeId:
+    """Return the volume of a name or id; NotFound where there is none."""
+    row = keeper.index.volume_named(reference)
+    if row is not None:
+        return row.id
+    spelled = as_id(reference)
+    if spelled is not None and view.get(volume_key(VolumeId(spelled))) is not None:
+        return VolumeId(spelled)
+    raise NotFound(f"volume {reference[:80]!r}: unknown", hint="see: scrubjay volume list")
+
+
+def withheld(record: VolumeRecord) -> Conflict:
+    """Return what to say about a volume whose end is decided."""
+    return Conflict(
+        f"volume {record.name}: is being destroyed", hint="nobody can undo that; make a new one"
+    )
+
+
+def _taken(name: str, by: VolumeRecord) -> Conflict:
+    if by.state == "destroying":
+        return Conflict(f"volume {name}: is being destroyed", hint="wait a moment, then retry")
+    return Conflict(f"volume {name}: exists", hint="choose another name")
