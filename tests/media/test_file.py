@@ -64,7 +64,7 @@ def test_pool_file_held_by_one_daemon_refuses_the_next(tmp_path: Path) -> None:
     first = PoolFile.create(path, size_bytes=MIB)
     with pytest.raises(Conflict, match="held by another") as caught:
         PoolFile.open(path, hold=True)
-    assert "stop the other" in caught.value.hint
+    assert "stop that one" in caught.value.hint
     exporter = PoolFile.open(path, hold=False)
     first.write(0, b"seen by all")
     out = bytearray(11)

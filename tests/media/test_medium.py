@@ -96,7 +96,7 @@ def test_medium_after_close_refuses_everything(medium: Medium) -> None:
         medium.sync,
         lambda: medium.advise([(0, 1)]),
     ):
-        with pytest.raises(OSError, match="closed|descriptor"):
+        with pytest.raises(OSError, match="closed"):
             call()
 
 

@@ -131,7 +131,7 @@ def test_replay_of_a_trace_reaches_the_same_bytes() -> None:
     for step in range(5):
         medium.write(step * 100, b"x" * 50)
         medium.sync()
-    images = [cut.peek(0, 600) for cut in replay(medium.trace, size_bytes=SIZE_BYTES)]
+    images = [cut.peek(0, 600) for cut in replay(medium.trace, SimulatedMedium(SIZE_BYTES))]
     assert len(images) == 1 + len(medium.trace) == 11
     assert images[0] == bytes(600)
     assert images[-1] == medium.peek(0, 600)

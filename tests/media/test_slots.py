@@ -122,8 +122,7 @@ def test_change_that_is_dropped_leaves_slots_as_they_were(seed: int) -> None:
                         gone = random.sample(moved[lineage], count)
                         change.release_slots(lineage, gone)
                         moved[lineage] = [slot for slot in moved[lineage] if slot not in gone]
-                if drop:
-                    raise Dropped
+                _drop_if(drop)
         except Dropped:
             assert _picture(pool) == before
         else:
@@ -202,6 +201,11 @@ def test_slot_of_any_medium_lies_where_the_format_says() -> None:
     assert geometry.place(Slot(8)) == (1, MIB)
 
 
+def _drop_if(drop: bool) -> None:
+    if drop:
+        raise Dropped
+
+
 def _lease_all(pool: Pool, lineage: LineageNo) -> list[Slot]:
     try:
         return _lease(pool, lineage, 1000)
@@ -209,7 +213,7 @@ def _lease_all(pool: Pool, lineage: LineageNo) -> list[Slot]:
         return []
 
 
-def _offered(slots: Slots) -> tuple[dict[int, set[int]], set[int]]:
+def _offered(slots: Slots) -> tuple[dict[int, set[Slot]], set[int]]:
     free = {owner: set(each) for owner, each in slots._free.items() if each}  # noqa: SLF001 - the index under test
     return free, set(slots._idle)  # noqa: SLF001 - the index under test
 

@@ -70,7 +70,9 @@ batches = st.dictionaries(keys, st.one_of(st.none(), values), max_size=60)
 
 @settings(max_examples=60)
 @given(st.lists(st.tuples(batches, st.booleans()), max_size=12))
-def test_tree_under_any_changes_equals_a_dict(steps: list[tuple[dict[bytes, bytes], bool]]) -> None:
+def test_tree_under_any_changes_equals_a_dict(
+    steps: list[tuple[dict[bytes, bytes | None], bool]],
+) -> None:
     """Gets, scans and the pages in use agree with a dict after every change and commit."""
     forest = Forest(nodes=8)
     model: dict[bytes, bytes] = {}

@@ -151,7 +151,8 @@ class PoolFile:
 def _expect_bytes(descriptor: int, path: Path) -> None:
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISBLK(mode):
-        raise _no_bytes(path)
+        message = f"pool file {path}: neither file nor block device"
+        raise Invalid(message, hint="name the file that `scrubjay init` made")
 
 
 @contextmanager
@@ -160,36 +161,24 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _explanation(error, path) from error
+        kind, hint = _EXPLANATIONS.get(error.errno or 0, (Unavailable, ""))
+        strerror = "held by another process" if error.errno == errno.EWOULDBLOCK else error.strerror
+        raise kind(f"pool file {path}: {strerror}", hint=hint) from error
 
 
-def _no_bytes(path: Path) -> Invalid:
-    message = f"pool file {path}: neither file nor block device"
-    return Invalid(message, hint="name the file that `scrubjay init` made")
-
-
-def _explanation(error: OSError, path: Path) -> ScrubjayError:
-    match error.errno:
-        case errno.EEXIST:
-            return Conflict(f"pool file {path}: exists, expected none", hint="choose another path")
-        case errno.EWOULDBLOCK:
-            return Conflict(
-                f"pool file {path}: held by another process",
-                hint="one daemon serves a pool: stop the other one first",
-            )
-        case errno.ENOENT | errno.ENOTDIR:
-            return NotFound(f"pool file {path}: not there")
-        case errno.EISDIR:
-            return _no_bytes(path)
-        case errno.EACCES | errno.EPERM | errno.EROFS:
-            return Denied(f"pool file {path}: {error.strerror}")
-        case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
-            return NoSpace(
-                f"pool file {path}: {error.strerror}",
-                hint="choose a smaller pool or a larger file system",
-            )
-        case _:
-            return Unavailable(f"pool file {path}: {error.strerror}")
+_EXPLANATIONS: dict[int, tuple[type[ScrubjayError], str]] = {
+    errno.EEXIST: (Conflict, "choose another path"),
+    errno.EWOULDBLOCK: (Conflict, "another process holds it: stop that one first"),
+    errno.ENOENT: (NotFound, ""),
+    errno.ENOTDIR: (NotFound, ""),
+    errno.EISDIR: (Invalid, "name the file that `scrubjay init` made"),
+    errno.EACCES: (Denied, ""),
+    errno.EPERM: (Denied, ""),
+    errno.EROFS: (Denied, ""),
+    errno.ENOSPC: (NoSpace, "choose a smaller pool or a larger file system"),
+    errno.EDQUOT: (NoSpace, "choose a smaller pool or a larger quota"),
+    errno.EFBIG: (NoSpace, "choose a smaller pool or another file system"),
+}
 
 
 def _sync_folder(path: Path) -> None:

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import errno
 import hmac
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from heapq import heappop, heappush
 from typing import NewType
 
 from scrubjay.base.errors import Corrupt, Unavailable
+from scrubjay.base.ids import Slot
 from scrubjay.base.ports import Medium
 from scrubjay.base.units import PAGE_BYTES, TAG_BYTES
 from scrubjay.keys.aead import seal, unseal
@@ -22,6 +26,7 @@ __all__ = [
     "NO_POINTER",
     "POINTER_BYTES",
     "TEXT_BYTES",
+    "FreePages",
     "Pages",
     "Pointer",
     "Sealer",
@@ -117,6 +122,44 @@ class Pages:
         if count < PAGE_BYTES:
             raise Corrupt(f"metadata page {page}: {count} bytes, expected {PAGE_BYTES}")
         return bytes(raw)
+
+
+class FreePages:
+    """The metadata pages that may be written: lowest first, so that few are ever touched.
+
+    What lies behind all used pages is kept as ranges: a slot has 4096 pages, and most
+    pools use a few hundred.
+    """
+
+    def __init__(self, slots: Iterable[Slot], used: AbstractSet[int]) -> None:
+        """Take the slots of the metadata, ascending, and the pages in use."""
+        end = max(used, default=-1) + 1
+        self._holes: list[int] = []
+        self._fresh: deque[range] = deque()
+        for slot in slots:
+            pages = range(slot * SLOT_PAGES, (slot + 1) * SLOT_PAGES)
+            middle = min(max(end, pages.start), pages.stop)
+            self._holes += [page for page in range(pages.start, middle) if page not in used]
+            self._fresh.append(range(middle, pages.stop))
+
+    def take(self) -> int:
+        """Return a free page, which is free no more."""
+        if self._holes:
+            return heappop(self._holes)
+        while not self._fresh[0]:
+            self._fresh.popleft()
+        page = self._fresh[0].start
+        self._fresh[0] = self._fresh[0][1:]
+        return page
+
+    def give(self, pages: Iterable[int]) -> None:
+        """Have these pages written again."""
+        for page in pages:
+            heappush(self._holes, page)
+
+    def add(self, slot: Slot) -> None:
+        """Have all pages of one more slot."""
+        self._fresh.append(range(slot * SLOT_PAGES, (slot + 1) * SLOT_PAGES))
 
 
 def write_whole(medium: Medium, offset_bytes: int, data: bytes) -> None:

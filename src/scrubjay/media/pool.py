@@ -36,7 +36,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from heapq import heapify, heappop, heappush
 from itertools import islice
 from threading import Event, Lock, get_ident
 from uuid import UUID
@@ -49,7 +48,7 @@ from scrubjay.keys.table import Node
 from scrubjay.media.change import Change
 from scrubjay.media.commit import Committer, Crown, sync_all
 from scrubjay.media.geometry import SLOT_PAGES, Geometry, slots_in
-from scrubjay.media.pages import COMMIT_ID_BYTES, NO_POINTER, Pages, Pointer, Sealer
+from scrubjay.media.pages import COMMIT_ID_BYTES, NO_POINTER, FreePages, Pages, Pointer, Sealer
 from scrubjay.media.slots import AREA_PREFIX, METADATA, SlotCounts, Slots
 from scrubjay.media.superblock import (
     EpochKeys,
@@ -118,8 +117,7 @@ class Pool:
         if not {page // SLOT_PAGES for page in reached} <= set(metadata):
             raise Corrupt(f"pool {block.pool_id}: metadata outside the slots that hold metadata")
         self._capacity_pages = len(metadata) * SLOT_PAGES
-        self._free = [page for slot in metadata for page in _pages_of(slot) if page not in reached]
-        heapify(self._free)
+        self._free = FreePages(metadata, reached)
         self._next = _Batch()
         self._staging = Lock()
         self._stager = 0
@@ -354,8 +352,7 @@ class Pool:
             raise
         self._capacity_pages += len(grown) * SLOT_PAGES
         for slot in grown:
-            for page in _pages_of(slot):
-                heappush(self._free, page)
+            self._free.add(slot)
         self._staged_crown = change.crown
 
     def _pages_after(self) -> int:
@@ -418,7 +415,7 @@ class Pool:
         pages: dict[int, bytes] = {}
 
         def seal(text: bytes) -> Pointer:
-            page = heappop(self._free)
+            page = self._free.take()
             pointer, pages[page] = sealer.seal(page, text)
             return pointer
 
@@ -432,8 +429,7 @@ class Pool:
         self._crown.wipe(but=sealed.crown)
         self._block, self._durable, self._crown = block, sealed.root, sealed.crown
         self._nodes.pages.in_flight = {}
-        for page in sealed.freed:
-            heappush(self._free, page)
+        self._free.give(sealed.freed)
 
     def _recommit(self) -> None:
         """Commit the same state once more, into the other copies; before anybody changes it."""
@@ -459,10 +455,6 @@ class Pool:
         if self._stopped:
             message = f"pool {self.pool_id}: stopped, {self._stopped}"
             raise Unavailable(message, hint="open it anew, which reads what the media hold")
-
-
-def _pages_of(slot: Slot) -> range:
-    return range(slot * SLOT_PAGES, (slot + 1) * SLOT_PAGES)
 
 
 def _pointer(root: Root) -> Pointer:

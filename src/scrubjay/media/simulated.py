@@ -7,7 +7,7 @@ random: whoever wants chance hands in `choose`, and a seed repeats the outcome.
 
     medium = SimulatedMedium(GIB, record=True)
     ...                                       the workload
-    for cut in replay(medium.trace, size_bytes=GIB):
+    for cut in replay(medium.trace, SimulatedMedium(GIB)):
         for crashed in cut.crashes():         or cut.crash(Random(seed).randrange)
             ...                               open it, check it
 """
@@ -270,14 +270,11 @@ class SimulatedMedium:
         return after
 
 
-def replay(
-    trace: Iterable[Io], *, size_bytes: int, sector_bytes: int = 512
-) -> Iterator[SimulatedMedium]:
-    """Play a trace again, and yield the medium before the first step and after each one.
+def replay(trace: Iterable[Io], medium: SimulatedMedium) -> Iterator[SimulatedMedium]:
+    """Play a trace on a medium, and yield it before the first step and after each one.
 
     It is one medium that goes on: take its `crash` or `crashes` before the next step.
     """
-    medium = SimulatedMedium(size_bytes, sector_bytes=sector_bytes)
     yield medium
     for step in trace:
         if step.kind is IoKind.SYNC:
