@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from scrubjay.app.home import Home
+from scrubjay.app.home import Home, sync_folder
 from scrubjay.base.errors import Conflict, NoSpace, ScrubjayError
 from scrubjay.base.ids import Epoch
 from scrubjay.base.ports import Clock, Entropy
@@ -117,7 +116,8 @@ def rebuild_catalog(home: Home, *, clock: Clock, entropy: Entropy) -> Rebuilt:
         finally:
             database.close()
         replaced = _set_aside(home.catalog, clock)
-        os.replace(draft, home.catalog)
+        draft.replace(home.catalog)
+        sync_folder(home.path)
         return Rebuilt(str(home.path), pool.pool_id, pool.generation, *counts, replaced)
 
 

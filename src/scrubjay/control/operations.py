@@ -107,6 +107,14 @@ class Operations:
         with self._lock:
             self._progress[operation] = Progress()
 
+    def fail_left_behind(self) -> None:
+        """End what nobody adopted: its daemon died, and it did not go on."""
+        for row in self.left_behind():
+            lost = Unavailable(
+                f"operation {row.id}: its daemon ended before it did", hint="ask for it again"
+            )
+            self.fail([row.id], lost)
+
     def prune(self) -> None:
         """Drop what ended long ago."""
         self._rows.prune(before=self._now() - _KEPT)

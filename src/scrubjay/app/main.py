@@ -1,0 +1,136 @@
+"""The command `scrubjay`: the clients' commands, and those that make and serve a home.
+
+What serves is imported only by the commands that serve: the others start in a fifth of
+the time.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from scrubjay.app.home import Home
+from scrubjay.cli.main import make_commands, run
+from scrubjay.cli.output import AsJson, print_json, size_text
+from scrubjay.cli.session import confirm
+from scrubjay.client.places import find_home
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command line."""
+    commands = make_commands()
+    commands.command(epilog="Example: SCRUBJAY_HOME=/srv/scrubjay scrubjay init --pool-size 20GiB")(
+        init
+    )
+    commands.command()(serve)
+    home = typer.Typer(no_args_is_help=True, help="The home itself, while no daemon serves it.")
+    home.callback()(_home)
+    home.command()(rebuild)
+    commands.add_typer(home, name="home")
+    run(commands)
+
+
+def init(
+    *,
+    pool_size: Annotated[
+        str | None,
+        typer.Option(help="As in 20GiB; else 20GiB, or half of the free space if that is less."),
+    ] = None,
+    label: Annotated[str, typer.Option(help="What to call the pool.")] = "main",
+    json: AsJson = False,
+) -> None:
+    """Make a home: a pool, the sink that holds its keys, a catalog.
+
+    It lies in $SCRUBJAY_HOME, else in /var/lib/scrubjay for root, else in the user's
+    XDG data folder.
+    """
+    from scrubjay.app.ambient import SystemClock, SystemEntropy  # noqa: PLC0415 - see above
+    from scrubjay.app.making import default_pool_size, make_home  # noqa: PLC0415 - see above
+    from scrubjay.control.names import check_name, parse_size  # noqa: PLC0415 - see above
+    from scrubjay.export.hardening import harden  # noqa: PLC0415 - see above
+
+    harden()
+    place = _place()
+    pool_bytes = parse_size(pool_size) if pool_size else default_pool_size(place.path)
+    made = make_home(
+        place,
+        pool_bytes=pool_bytes,
+        label=check_name("pool", label),
+        clock=SystemClock(),
+        entropy=SystemEntropy(),
+    )
+    if json:
+        print_json(made)
+        return
+    typer.echo(
+        f"Made {made.home}: a pool of {size_text(made.pool_bytes)}, and a sink for its keys."
+    )
+    typer.echo(made.sink_worth)
+    typer.echo("Who has both files has the data: back the sink up nowhere, or it cannot forget.")
+    typer.echo(
+        "\nNext:\n  scrubjay serve\n  scrubjay tenant create NAME      (in another terminal)"
+    )
+
+
+def serve(
+    *,
+    leave_attached: Annotated[
+        bool,
+        typer.Option(
+            "--leave-attached",
+            help="When told to end, leave volumes attached: for a service manager's restarts.",
+        ),
+    ] = False,
+) -> None:
+    """Serve the home, in the foreground, until Ctrl-C detaches everything and ends it."""
+    from scrubjay.app.daemon import Ends, serve as run_daemon  # noqa: PLC0415, I001 - see above
+    from scrubjay.app.logs import set_up_logs  # noqa: PLC0415 - see above
+
+    set_up_logs()
+    run_daemon(_place(), Ends(leave_attached=leave_attached))
+
+
+def rebuild(
+    *,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Make the catalog anew from pool and sink.
+
+    Everything comes back but the history of operations. The catalog before it, if there
+    is one, is kept under another name.
+    """
+    from scrubjay.app.ambient import SystemClock, SystemEntropy  # noqa: PLC0415 - see above
+    from scrubjay.app.making import rebuild_catalog  # noqa: PLC0415 - see above
+    from scrubjay.export.hardening import harden  # noqa: PLC0415 - see above
+
+    harden()
+    place = _place()
+    if place.catalog.exists():
+        confirm(f"Replace the catalog {place.catalog}?", yes=yes)
+    rebuilt = rebuild_catalog(place, clock=SystemClock(), entropy=SystemEntropy())
+    if json:
+        print_json(rebuilt)
+        return
+    typer.echo(
+        f"catalog made anew from generation {rebuilt.generation}: "
+        f"{rebuilt.tenants} tenants, {rebuilt.volumes} volumes"
+    )
+    if rebuilt.replaced:
+        typer.echo(f"the one before is {rebuilt.replaced}")
+
+
+def _home() -> None:
+    """The home itself, while no daemon serves it."""
+
+
+def _place() -> Home:
+    return Home(find_home(os.environ, uid=os.geteuid()))
+
+
+if __name__ == "__main__":
+    main()
