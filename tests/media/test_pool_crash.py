@@ -50,7 +50,7 @@ def test_crash_at_any_point_of_long_workloads_leaves_before_or_after(seed: int) 
     """I5, over more commits, sectors of 512 and of 4096 bytes, and other seeds."""
     for round_, sector_bytes in enumerate((512, 4096)):
         medium = _blank()
-        trace, moments = _record(medium, seed + round_, commits=25)
+        trace, moments = _record(medium, seed + round_, commits=10)
         _check(trace, moments, Random(seed), sector_bytes=sector_bytes)
 
 
