@@ -108,6 +108,19 @@ def test_pool_file_is_not_inherited_by_programs(tmp_path: Path) -> None:
     opened.close()
 
 
+def test_pool_file_reread_comes_from_the_medium(tmp_path: Path) -> None:
+    """I4: reading anew shows what the medium holds, and loses nothing that was written well."""
+    path = tmp_path / "pool"
+    first = PoolFile.create(path, size_bytes=4 * MIB)
+    first.write(MIB, b"kept" * 1000)
+    second = PoolFile.open(path, hold=False, reread=True)
+    out = bytearray(4000)
+    assert second.read_into(MIB, memoryview(out)) == 4000
+    assert out == b"kept" * 1000
+    first.close()
+    second.close()
+
+
 def test_failed_sync_of_a_pool_file_poisons_the_handle() -> None:
     """I4: after a failed sync nothing is believed any more, not even a later success."""
     path = Path("/dev/zero")  # a file that can be written and whose fdatasync fails

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from scrubjay.base.errors import Corrupt, Denied, Invalid, Unavailable
+from scrubjay.base.errors import Conflict, Corrupt, Denied, Invalid, Unavailable
 from scrubjay.base.ids import Epoch
 from scrubjay.base.units import MIB
 from scrubjay.keys.table import Kind, Node
+from scrubjay.media.change import Change
 from scrubjay.media.simulated import SimulatedMedium
 from tests.media.rig import ROOT, Sink, create, reopen, size_of
 
@@ -49,6 +50,24 @@ def test_rotation_overwrites_the_old_keys_in_memory() -> None:
     last = pool._crown  # noqa: SLF001 - the memory under test
     pool.close()
     assert bytes(last.epoch_key) + bytes(last.node.key) == bytes(64)
+
+
+def test_root_of_a_dropped_change_is_overwritten() -> None:
+    """Keys that came with a change go with it; the pool's own stay."""
+    pool = create()
+
+    def attempt(dropped: list[Change]) -> None:
+        with pool.change() as change:
+            change.set_root(NEW_ROOT)
+            dropped.append(change)
+            raise Conflict("dropped")
+
+    dropped: list[Change] = []
+    with pytest.raises(Conflict, match="dropped"):
+        attempt(dropped)
+    assert dropped[0].crown.node.key == bytes(32)
+    assert any(dropped[0].crown.epoch_key)
+    assert pool.root == ROOT
 
 
 def test_rotation_to_an_epoch_that_is_not_later_is_invalid() -> None:

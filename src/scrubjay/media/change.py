@@ -119,7 +119,8 @@ class Change:
         self.durable_steps.append(step)
 
     def undo(self) -> None:
-        """Take every step back, the last one first."""
+        """Take every step back, the last one first, and let go of the keys it brought."""
+        self.crown.wipe(but=self._first_crown)
         while self._undo:
             self._undo.pop()()
 

@@ -77,11 +77,12 @@ class PoolFile:
         return cls(descriptor, path)
 
     @classmethod
-    def open(cls, path: Path, *, hold: bool) -> Self:
+    def open(cls, path: Path, *, hold: bool, reread: bool = False) -> Self:
         """Open an existing pool file; `hold` it as the one process that changes the pool.
 
-        Holding syncs the file and drops what the system caches of it: what a failed sync
-        left in the page cache looks written and is not.
+        `reread` syncs the file and drops what the system caches of it, for everybody:
+        what a failed sync left in the page cache looks written and is not (I4). Whoever
+        opens after a failed sync needs it; holding always does it.
 
         Raises Conflict when another process holds it, Invalid when it is neither a file
         nor a block device, NotFound, Denied or Unavailable as the system says.
@@ -90,9 +91,10 @@ class PoolFile:
             descriptor = os.open(path, _FLAGS)
         try:
             _expect_bytes(descriptor, path)
-            if hold:
-                with _explained(path):
+            with _explained(path):
+                if hold:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if hold or reread:
                     os.fdatasync(descriptor)
                     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         except BaseException:

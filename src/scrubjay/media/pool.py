@@ -389,6 +389,7 @@ class Pool:
                 with self._staging, self._nodes.lock:
                     self._publish(sealed, block)
                     for change in batch.changes:
+                        change.crown.wipe(but=sealed.crown)
                         for step in change.durable_steps:
                             step()
                     batch.durable = True
