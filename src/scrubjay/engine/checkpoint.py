@@ -17,13 +17,13 @@ from scrubjay.base.errors import Corrupt, Invalid
 from scrubjay.base.ids import Entry, SegmentId
 from scrubjay.base.units import PAGE_BYTES
 from scrubjay.engine.log import Appender
-from scrubjay.engine.paged import EMPTY, Page, PagedMap, page_address
+from scrubjay.engine.paged import EMPTY, Page, PagedMap, page_address, split_address
 from scrubjay.engine.record import PAGE, write_run
 from scrubjay.engine.usage import Usage
 
 __all__ = ["ROOT_ADDRESS", "Checkpointer", "MapRoot", "Prepared", "Root", "read_root"]
 
-ROOT_MAP = 3
+USAGE_MAP, ROOT_MAP = 1, 3
 ROOT_ADDRESS = page_address(ROOT_MAP, 0, 0)
 VERSION = 1
 PAGES_PER_SLICE = 24
@@ -105,6 +105,8 @@ class Checkpointer:
         self._maps = {0: sectors, 1: usage_map, 2: moves}
         self.root_entry = 0
         """Of the last root that was written."""
+        self.live_sectors = 0
+        """As the pages of `usage` have it that were written last."""
 
     @property
     def dirty_pages(self) -> int:
@@ -116,6 +118,7 @@ class Checkpointer:
         for kind in (0, 2):
             yield from self._leaves(kind)
         self._usage.settle()
+        self._foresee()
         yield from self._leaves(1)
         for kind, pages in self._maps.items():
             for level in range(1, 16):
@@ -136,16 +139,45 @@ class Checkpointer:
         if len(text) > PAGE_BYTES:
             msg = f"checkpoint root: {len(text)} bytes, expected at most {PAGE_BYTES}"
             raise Corrupt(msg)
-        (entry,) = self._append([(ROOT_ADDRESS, memoryview(text))])
-        if self.root_entry:
-            self._usage.displaced.append(self.root_entry)
-        self.root_entry = entry
-        return entry
+        (self.root_entry,) = self._append([(ROOT_ADDRESS, memoryview(text))])
+        return self.root_entry
 
-    def relocate(self, address: int, kind: int, level: int, index: int, entry: int) -> None:
+    def names(self, address: int, entry: int) -> bool:
+        """Tell whether a page lies at `entry`, as far as its parent knows."""
+        if address == ROOT_ADDRESS:
+            return entry == self.root_entry
+        kind, level, index = split_address(address)
+        return self._maps[kind].location(level, index) == entry
+
+    def relocate(self, address: int, entry: int) -> None:
         """Have the next checkpoint write a page elsewhere, if it still lies at `entry`."""
-        if address != ROOT_ADDRESS and self._maps[kind].location(level, index) == entry:
+        if address != ROOT_ADDRESS and self.names(address, entry):
+            kind, level, index = split_address(address)
             self._maps[kind].relocate(level, index)
+
+    def _foresee(self) -> None:
+        """Enter as dead all places that pages of `usage`, upper pages and the root leave.
+
+        Were it entered when they leave them, the pages that say so would be written by
+        then. Should this checkpoint fail, the next one moves the same pages.
+        """
+        self._usage.displaced.append(self.root_entry)
+        known: set[tuple[int, int, int]] = set()
+        while True:
+            self._usage.settle()
+            leaving = {
+                (kind, level, index)
+                for kind, pages in self._maps.items()
+                for level, index in pages.leaving()
+                if level or kind == USAGE_MAP
+            } - known
+            if not leaving:
+                break
+            known |= leaving
+            self._usage.displaced += [
+                self._maps[kind].location(level, index) for kind, level, index in leaving
+            ]
+        self.live_sectors = self._usage.live_sectors
 
     def _leaves(self, kind: int) -> Iterator[None]:
         dirty = self._maps[kind].dirty_at(0)
@@ -164,15 +196,18 @@ class Checkpointer:
             (blank if not level and page == EMPTY else full).append((index, page))
         addresses = [(page_address(kind, level, index), page.cast("B")) for index, page in full]
         entries = self._append(addresses) if addresses else []
-        for (index, _), entry in zip(full, entries, strict=True):
-            self._usage.displaced.append(pages.placed(level, index, entry))
-        for index, _ in blank:
-            self._usage.displaced.append(pages.placed(level, index, 0))
+        left = [
+            pages.placed(level, index, entry)
+            for (index, _), entry in zip(full, entries, strict=True)
+        ]
+        left += [pages.placed(level, index, 0) for index, _ in blank]
+        if not level and kind != USAGE_MAP:  # of the others it was foreseen
+            self._usage.displaced += left
 
     def _append(self, pages: list[tuple[int, memoryview]]) -> list[int]:
         """Append pages as one record; return their entries. OSError: none of them counts."""
         log = self._log
-        log.begin(payload_bytes=len(pages) * PAGE_BYTES, runs=len(pages), reserve=True)
+        log.begin(payload_bytes=len(pages) * PAGE_BYTES, runs=len(pages), keep=0, whole=True)
         entries = [log.seal(address, page) for address, page in pages]
         log.runs.extend(write_run(address, 1) for address, _ in pages)
         segment = log.segment

@@ -17,7 +17,7 @@ from scrubjay.base.units import KIB, SECTOR_BYTES, SEGMENT_BYTES, TAG_BYTES
 from scrubjay.engine.checkpoint import Checkpointer
 from scrubjay.engine.entry import pack
 from scrubjay.engine.log import Appender
-from scrubjay.engine.paged import PAGE_ADDRESS, PagedMap, split_address
+from scrubjay.engine.paged import PAGE_ADDRESS, PagedMap
 from scrubjay.engine.record import MOVE, Unit, units_of, write_run
 from scrubjay.engine.scan import Scanner
 from scrubjay.engine.stripes import Segments
@@ -37,6 +37,8 @@ RECORD_COST_BYTES = 8 * KIB
 LOOK_SEGMENTS = 256
 """Segments not met yet that are looked at whenever a victim is chosen."""
 SECTORS_PER_SEGMENT = SEGMENT_BYTES // (SECTOR_BYTES + TAG_BYTES)
+PAGES_PER_SEGMENT = 4000
+"""What a checkpoint writes into a segment; cleaning leaves it the spares that it needs."""
 _ORIGIN_SHIFT = 12
 
 
@@ -69,6 +71,8 @@ class Cleaner:
         self.victim = 0
         self.evacuated: set[int] = set()
         """Emptied, and freed by the next checkpoint that begins from now on."""
+        self.unreadable: set[int] = set()
+        """Not to be tried again in this attachment."""
         self.redo: set[int] = set()
         """Emptied, or nearly, before a crash: looked at again before any other."""
         self._looked_at = 1
@@ -100,18 +104,21 @@ class Cleaner:
             self.evacuated.add(self.victim)
             self.redo.discard(self.victim)
             self.victim = 0
-        except (Corrupt, OSError):
-            self._abandon()
+        except BaseException as error:
+            self._abandon(error)
             raise
         return True
 
-    def _abandon(self) -> None:
-        """Leave a victim that cannot be read, or cannot be moved, for what it is."""
+    def _abandon(self, error: BaseException) -> None:
+        """Leave a victim that cannot be read, or cannot be moved now, for what it is."""
         self._work = None
         self._staged = []
-        self._mover.close()
-        self.redo.discard(self.victim)
-        self._usage.live.pop(self.victim, None)
+        failed_append = isinstance(error, OSError) and not self._mover.segment
+        if self._mover.staged:  # no offset is sealed twice
+            self._mover.close()
+        if isinstance(error, (Corrupt, OSError)) and not failed_append:
+            self.unreadable.add(self.victim)
+            self.redo.discard(self.victim)
         self.victim = 0
 
     def _choose(self) -> int:
@@ -123,7 +130,7 @@ class Cleaner:
         best, fewest = 0, int(SECTORS_PER_SEGMENT * 0.9)
         for segment in self.redo or self._usage.live:
             live = self._usage.count(segment)
-            if self._is_open(segment) or segment in self.evacuated:
+            if self._is_open(segment) or segment in self.evacuated | self.unreadable:
                 continue
             if segment in self.redo:
                 return segment
@@ -132,10 +139,17 @@ class Cleaner:
         return best
 
     def _evacuate(self, victim: int) -> Iterator[None]:
-        """Move what is live; yields after each slice."""
+        """Move what is live; yields after each slice.
+
+        Ends with the sectors that count as written: what stands behind them is an append
+        that failed, and the sectors of a record that does not open would be missing.
+        """
         self._usage.set_state(victim, EVACUATED)
+        written = self._usage.written(victim)
         cost = 0
         for at, prefix, header in self._scanner.records(victim):
+            if not written:
+                break
             self.debt_bytes -= prefix.record_bytes
             cost += RECORD_COST_BYTES
             self._usage.settle()
@@ -144,6 +158,7 @@ class Cleaner:
                 header, at_bytes=at, units_at=prefix.units_at, record_bytes=prefix.record_bytes
             )
             for unit in units:
+                written -= unit.sectors
                 if cost >= SLICE_BYTES:
                     self._append()
                     cost = 0
@@ -152,10 +167,13 @@ class Cleaner:
                     dead = self._usage.dead(victim)
                 if unit.lba >= PAGE_ADDRESS:
                     entry = pack(segment=victim, offset_bytes=unit.offset_bytes, sectors=1, index=0)
-                    self._checkpointer.relocate(unit.lba, *split_address(unit.lba), entry)
+                    self._checkpointer.relocate(unit.lba, entry)
                 else:
                     cost += self._move(victim, unit, dead)
         self._append()
+        if written:
+            msg = f"segment {victim}: {written} of its sectors are in no record that opens"
+            raise Corrupt(msg)
 
     def _move(self, victim: int, unit: Unit, dead: int) -> int:
         """Stage the live sectors of a unit; return how many bytes that is."""
@@ -178,7 +196,8 @@ class Cleaner:
                 or len(mover.runs) >= mover.runs_max
             ):
                 self._append()
-                mover.begin(payload_bytes=2 * SLICE_BYTES, runs=48, origins=48, reserve=True)
+                keep = 1 + self._checkpointer.dirty_pages // PAGES_PER_SEGMENT
+                mover.begin(payload_bytes=2 * SLICE_BYTES, runs=48, origins=48, keep=keep)
             origin = (unit.origin or victim << _ORIGIN_SHIFT | first) + start
             entry = mover.seal(unit.lba + start, data)
             mover.runs.append(write_run(unit.lba + start, count))

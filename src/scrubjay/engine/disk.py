@@ -44,8 +44,10 @@ __all__ = ["Counters", "Disk"]
 
 LEASE_SEGMENTS = 8
 """Asked for at a time: 128 MiB of log for one commit of the pool."""
-CHECKPOINT_BYTES = 128 * MIB
-"""Log behind the last checkpoint that asks for the next; bounds replay to about twice."""
+CHECKPOINT_BYTES = (64 * MIB, 512 * MIB)
+"""Log behind the last checkpoint that asks for the next, at least and at most; half of what
+is live in between. Bounds replay, which takes about a second for the most. A checkpoint
+syncs all that was written since the last, so a short distance makes the disk the limit."""
 MAP_LIMIT_PAGES = 16384
 """64 MiB of map: 32 GiB of volume before anything is evicted."""
 SETTLE_ENTRIES = 1024
@@ -250,9 +252,11 @@ class Disk:
 
     def wants_checkpoint(self) -> bool:
         """Tell whether enough was written, or is dirty, for a checkpoint to pay."""
+        least, most = CHECKPOINT_BYTES
+        distance = min(max(self._usage.live_sectors * SECTOR_BYTES // 2, least), most)
         return (
             self._log.appended_bytes + self._mover.appended_bytes - self._checkpoint_at_bytes
-            >= CHECKPOINT_BYTES
+            >= distance
             or self._checkpointer.dirty_pages > self.map_limit_pages // 2
             or (self.full and bool(self._cleaner.evacuated or self._usage.empty))
         )

@@ -41,13 +41,15 @@ if TYPE_CHECKING:
     from scrubjay.engine.lessor import Grant
     from scrubjay.engine.stripes import Encrypt, Segments
 
-__all__ = ["RESERVE_SEGMENTS", "STAGE_BYTES", "Appender", "Spares"]
+__all__ = ["RESERVE_FOR_DROPS", "RESERVE_SEGMENTS", "STAGE_BYTES", "Appender", "Spares"]
 
 STAGE_BYTES = MIB + 64 * KIB
 """The longest record: one receive of the export loop, with its tags and its header."""
 RESERVE_SEGMENTS = 3
-"""Spare segments that clients may not take: a full pool is left by a checkpoint and a
+"""Spare segments that writes may not take: a full pool is left by a checkpoint and a
 cleaning, and both append."""
+RESERVE_FOR_DROPS = 2
+"""Nor may trims take these: each is small, but they come by the thousand."""
 _ROOM_MIN = 64 * KIB
 """A segment with less room than this (and than what is asked) is closed."""
 _ONE = SECTOR_BYTES + TAG_BYTES
@@ -77,9 +79,9 @@ class Spares:
         self._waiting.clear()
         return back
 
-    def take(self, *, reserve: bool) -> int:
-        """Return the next segment; NoSpace where there is none that the caller may have."""
-        if len(self._waiting) <= (0 if reserve else RESERVE_SEGMENTS):
+    def take(self, *, keep: int) -> int:
+        """Return the next segment; NoSpace where no more than `keep` are left."""
+        if len(self._waiting) <= keep:
             msg = f"spare segments: {len(self._waiting)}, expected more"
             raise NoSpace(msg, hint="free space in the pool: destroy or trim something")
         return self._waiting.popleft()
@@ -119,14 +121,19 @@ class Appender:
         self.appended_bytes = 0
 
     def begin(
-        self, *, payload_bytes: int, runs: int, origins: int = 0, reserve: bool = False
+        self, *, payload_bytes: int, runs: int, keep: int, origins: int = 0, whole: bool = False
     ) -> None:
-        """Start a record with room for at least one unit, if it can be for all that is named."""
+        """Start a record with room for one unit at least, and where `whole` for all of them.
+
+        `keep` is how many spare segments the caller leaves to those who need them more.
+        """
+        assert not self.staged, "what is staged is appended first"
         units_at = HEADER_FIXED_BYTES + 8 * (runs + origins) + TAG_BYTES - 1 & -TAG_BYTES
         wanted = min(units_at + payload_bytes // SECTOR_BYTES * _ONE, STAGE_BYTES)
         room = SEGMENT_BYTES - self.position
-        if not self.segment or (room < wanted and room < max(_ROOM_MIN, units_at + 4 * _ONE)):
-            self._open(reserve=reserve)
+        least = wanted if whole else min(wanted, max(_ROOM_MIN, units_at + 4 * _ONE))
+        if not self.segment or room < least:
+            self._open(keep=keep)
             room = SEGMENT_BYTES
         self.limit = min(STAGE_BYTES, room)
         self.units_at = self.staged = units_at
@@ -140,7 +147,7 @@ class Appender:
     def make_room(self, record_bytes: int) -> None:
         """See to it that the next record of this length opens no segment."""
         if not self.segment or SEGMENT_BYTES - self.position < record_bytes:
-            self._open(reserve=True)
+            self._open(keep=0)
 
     def stripe(self, at_bytes: int) -> None:
         """Take the key of the stripe that `at_bytes` of the segment lies in."""
@@ -175,6 +182,7 @@ class Appender:
         sealed_bytes = len(header) + TAG_BYTES
         record_bytes = self.staged + ALIGN_BYTES - 1 & -ALIGN_BYTES
         stage, at = self.stage, self.position
+        assert at + record_bytes <= SEGMENT_BYTES, "a record stays in its segment"
         write_prefix(stage, Prefix(sealed_bytes, record_bytes, self.units_at))
         if at < self.stripe_end - STRIPE_BYTES:
             self.stripe(at)
@@ -206,14 +214,17 @@ class Appender:
         self.segment = 0
         self.staged = 0
         self.position = SEGMENT_BYTES
+        self.stripe_end = 0
+        self.encrypt = _no_cipher
 
-    def _open(self, *, reserve: bool) -> None:
-        segment = self._spares.take(reserve=reserve)
+    def _open(self, *, keep: int) -> None:
+        segment = self._spares.take(keep=keep)
         base = self._segments.base(segment)
         assert base is not None, "a spare segment has a slot"
         self.segment, self.base, self.position = segment, base, 0
         self.entry_base = segment << SEGMENT_SHIFT
         self.stripe_end = 0
+        self._segments.prepare(segment)
         self.on_open(segment)
 
 

@@ -137,6 +137,16 @@ class PagedMap:
             return sorted(self.dirty)
         return sorted(index for at, index in self._dirty_uppers if at == level)
 
+    def leaving(self) -> set[tuple[int, int]]:
+        """Return (level, index) of each page that has to leave its place.
+
+        Those are the dirty ones and all above them.
+        """
+        found = {(0, index) for index in self.dirty} | self._dirty_uppers
+        for level, index in list(found):
+            found |= {(up, index >> LEAF_SHIFT * (up - level)) for up in range(level, self.height)}
+        return found
+
     def placed(self, level: int, index: int, entry: int) -> int:
         """Note that the page was written at `entry` (0: it is all zero); return the old entry."""
         if level:

@@ -16,7 +16,7 @@ from scrubjay.base.errors import Corrupt
 from scrubjay.base.units import SEGMENT_BYTES, SLOTS_OFFSET_BYTES, STRIPES
 from scrubjay.engine.entry import SEGMENT_SHIFT, STRIPE_SHIFT
 from scrubjay.engine.lessor import GROUP_SEGMENTS, Grant, Lessor
-from scrubjay.keys.aead import child
+from scrubjay.keys.aead import child, children
 
 __all__ = ["KeyArena", "Place", "Segments"]
 
@@ -58,6 +58,7 @@ class Segments:
         self._bases: dict[int, int] = {}
         self._stripes: dict[int, dict[int, bytes]] = {}
         self._groups: set[int] = set()
+        self._dropped = False
 
     def add(self, grants: Iterable[Grant]) -> None:
         """Learn segments; a grant without a slot is one that has no place any more."""
@@ -75,7 +76,7 @@ class Segments:
     def base(self, segment: int) -> int | None:
         """Return where the segment begins on the medium, or None where it has no slot."""
         base = self._bases.get(segment)
-        if base is None and segment // GROUP_SEGMENTS not in self._groups:
+        if base is None and segment // GROUP_SEGMENTS not in self._groups and not self._dropped:
             self._ask(segment // GROUP_SEGMENTS)
             base = self._bases.get(segment)
         return base
@@ -90,9 +91,7 @@ class Segments:
                 return None
             cipher = self.cipher(stripe)
             place = cipher.decrypt_into, base, cipher.encrypt_into
-            if len(self.places) >= PLACES_MAX:
-                for old in list(self.places)[: PLACES_MAX >> 3]:
-                    del self.places[old]
+            self._make_room(1)
             self.places[stripe] = place
         return place
 
@@ -108,6 +107,16 @@ class Segments:
             raise Corrupt(msg)
         return AESGCM(survivor)
 
+    def prepare(self, segment: int) -> None:
+        """Make the ciphers of a segment that is about to be written, all at once."""
+        base, key = self.base(segment), self._arena.get(segment)
+        assert base is not None and key is not None, "a segment to be written has slot and key"
+        self._make_room(STRIPES)
+        for number, stripe_key in enumerate(children(key, range(STRIPES))):
+            cipher = AESGCM(stripe_key)
+            place = cipher.decrypt_into, base, cipher.encrypt_into
+            self.places[segment * STRIPES + number] = place
+
     def drop(self, segment: int) -> None:
         """Let go of a segment: its slot is not ours any more, its key is overwritten."""
         self._bases.pop(segment, None)
@@ -117,11 +126,17 @@ class Segments:
         self._arena.drop(segment)
 
     def drop_all(self) -> None:
-        """Let go of everything (the volume is being destroyed)."""
+        """Let go of everything for good (the volume is being destroyed), and ask no more."""
+        self._dropped = True
         self.places.clear()
         self._bases.clear()
         self._stripes.clear()
         self._arena.drop_all()
+
+    def _make_room(self, count: int) -> None:
+        if len(self.places) + count > PLACES_MAX:
+            for old in list(self.places)[: PLACES_MAX >> 3]:
+                del self.places[old]
 
     def _ask(self, group: int) -> None:
         self.add(self._lessor.group(group))

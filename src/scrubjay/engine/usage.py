@@ -47,9 +47,10 @@ class Usage:
 
     def wrote(self, segment: int, sectors: int) -> None:
         """Note that a record with so many sectors was appended."""
+        live = self.count(segment)
         page, at = self._words(segment)
         page[at + _WRITTEN] += sectors
-        self.live[segment] = self.count(segment) + sectors
+        self.live[segment] = live + sectors
         self.live_sectors += sectors
         self.empty.discard(segment)
 
@@ -165,15 +166,16 @@ class Usage:
                 page[word] |= bits
                 continue
             bit = 1 << (position & 63)
-            if not page[word] & bit:
+            fresh = not page[word] & bit
+            if fresh:
                 page[word] |= bit
                 killed += 1
-                if segment in self.moved:
-                    moved_to = self._moves[segment << 12 | position]
-                    if moved_to:  # it lives on there, and was counted once
-                        self.live_sectors += 1
-                        displaced.append(moved_to)
-                        count += 1
+            if segment in self.moved:  # though it may be replay that says so again
+                moved_to = self._moves[segment << 12 | position]
+                if moved_to:  # it lives on there, and was counted once
+                    self.live_sectors += fresh
+                    displaced.append(moved_to)
+                    count += 1
         if killed:
             self._killed(met, killed)
 

@@ -14,7 +14,7 @@ import errno
 from array import array
 
 from scrubjay.base.units import SECTOR_BYTES, TAG_BYTES, UNIT_SECTORS
-from scrubjay.engine.log import Appender
+from scrubjay.engine.log import RESERVE_FOR_DROPS, RESERVE_SEGMENTS, Appender
 from scrubjay.engine.paged import EMPTY, FANOUT, LEAF_SHIFT, Page, PagedMap
 from scrubjay.engine.record import DROP, RUN_SECTORS_MAX, WRITE, drop_runs
 from scrubjay.engine.usage import Usage
@@ -84,7 +84,7 @@ class Writer:
             return
         self.commit()
         runs = drop_runs(lba, sectors)
-        self._begin(payload_bytes=0, runs=len(runs), reserve=True)
+        self._begin(payload_bytes=0, runs=len(runs), keep=RESERVE_FOR_DROPS)
         self._log.runs.extend(runs)
         self._append()
         self.forget(lba, sectors)
@@ -167,13 +167,14 @@ class Writer:
                 return min(fit, sectors)
             self.commit()
         payload = max(self.batch_bytes, sectors * SECTOR_BYTES)
-        self._begin(payload_bytes=payload, runs=payload // (SECTOR_BYTES + 28) + 2, reserve=False)
+        runs = payload // (SECTOR_BYTES + 28) + 2
+        self._begin(payload_bytes=payload, runs=runs, keep=RESERVE_SEGMENTS)
         return min((log.limit - log.staged) // _ONE, sectors)
 
-    def _begin(self, *, payload_bytes: int, runs: int, reserve: bool) -> None:
+    def _begin(self, *, payload_bytes: int, runs: int, keep: int) -> None:
         self._mark = len(self._usage.displaced)
         self._sectors = 0
-        self._log.begin(payload_bytes=payload_bytes, runs=runs, reserve=reserve)
+        self._log.begin(payload_bytes=payload_bytes, runs=runs, keep=keep)
 
     def _append(self) -> None:
         log = self._log
