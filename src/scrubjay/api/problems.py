@@ -115,7 +115,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     def unforeseen(request: Request, error: Exception) -> Response:
         what = f"{request.method} {request.url.path}"
-        _log.error("request broke", request=what, exc_info=error)
+        _log.error("request.broke", request=what, exc_info=error)
         return answer(Unavailable(f"{what}: broke", hint="the daemon's log says more"))
 
 

@@ -100,7 +100,7 @@ class _OwnersProtocol(H11Protocol):
         peer = transport.get_extra_info("socket")
         uid = peer_uid(peer)
         if uid not in (_ROOT, os.geteuid()):
-            _log.warning("stranger refused", uid=uid)
+            _log.warning("api.stranger_refused", uid=uid)
             self.app = _refuse
 
 

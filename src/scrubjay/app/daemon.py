@@ -74,10 +74,10 @@ def serve(home: Home, ends: Ends) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
         _warn_of_swap()
         _open(home, launcher, parts, ends)
-        _log.info("serving", home=str(home.path), version=__version__, parent=family.pid)
+        _log.info("daemon.serving", home=str(home.path), version=__version__, parent=family.pid)
         told = signal.sigwait(_STOP_SIGNALS)
-        _log.info("ending", signal=signal.Signals(told).name)
-    _log.info("ended")
+        _log.info("daemon.ending", signal=signal.Signals(told).name)
+    _log.info("daemon.ended")
 
 
 def _open(home: Home, launcher: Launcher, parts: contextlib.ExitStack, ends: Ends) -> None:
@@ -139,7 +139,7 @@ def _detach_all(attachments: Attachments) -> None:
         try:
             attachments.detach(volume)
         except ScrubjayError as error:
-            _log.error("detach failed", volume=volume, error=error.message)
+            _log.error("volume.detach_failed", volume=volume, error=error.message)
 
     with ThreadPoolExecutor(_DETACHES_AT_ONCE) as threads:
         for served in attachments.page(after="", limit=1 << 31):

@@ -58,4 +58,4 @@ class Upkeep:
                 self._operations.prune()
                 self._answers.prune(before=at(self._clock.now_ns()) - KEPT)
         except ScrubjayError as error:
-            _log.warning("upkeep failed", error=error.message, hint=error.hint)
+            _log.warning("upkeep.failed", error=error.message, hint=error.hint)

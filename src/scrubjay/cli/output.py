@@ -6,6 +6,7 @@ A table fits the screen; where there is none, it is as wide as it needs. Nothing
 from __future__ import annotations
 
 import datetime as dt
+import io
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -46,7 +47,7 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, empty
         )
     for row in rows:
         table.add_row(*row)
-    _console().print(table)
+    _print(table)
 
 
 def print_facts(facts: Sequence[tuple[str, str]]) -> None:
@@ -56,7 +57,7 @@ def print_facts(facts: Sequence[tuple[str, str]]) -> None:
     table.add_column(overflow="fold")
     for name, value in facts:
         table.add_row(name, value)
-    _console().print(table)
+    _print(table)
 
 
 def note(text: str) -> None:
@@ -84,6 +85,11 @@ def ago(moment: dt.datetime) -> str:
     return moment.astimezone().strftime("%Y-%m-%d %H:%M")
 
 
-def _console() -> Console:
-    terminal = sys.stdout.isatty()
-    return Console(width=None if terminal else _WIDE, highlight=False, markup=False, emoji=False)
+def _print(table: Table) -> None:
+    if sys.stdout.isatty():
+        Console(highlight=False, markup=False, emoji=False).print(table)
+        return
+    text = io.StringIO()
+    Console(file=text, width=_WIDE, highlight=False, markup=False, emoji=False).print(table)
+    for line in text.getvalue().splitlines():
+        sys.stdout.write(line.rstrip() + "\n")

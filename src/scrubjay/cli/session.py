@@ -45,7 +45,10 @@ def confirm(question: str, *, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise Invalid(f"{question} No terminal to ask on", hint="say --yes if you mean it")
+        raise Invalid(
+            f"{question.partition('?')[0].lower()}: no terminal to ask on",
+            hint="say --yes if you mean it",
+        )
     typer.confirm(question, abort=True, err=True)
 
 

@@ -103,7 +103,7 @@ class Attachments:
             except ScrubjayError:
                 self._exporters.kill(volume)
                 raise
-        _log.info("attached", volume=str(volume), epoch=served.epoch)
+        _log.info("volume.attached", volume=str(volume), epoch=served.epoch)
         return served
 
     def detach(self, reference: str) -> None:
@@ -113,9 +113,9 @@ class Attachments:
             try:
                 self._exporters.detach(served.volume)
             except ScrubjayError as error:
-                _log.warning("detach by force", volume=str(served.volume), error=error.message)
+                _log.warning("volume.detach_forced", volume=str(served.volume), error=error.message)
                 self._exporters.kill(served.volume)
-        _log.info("detached", volume=str(served.volume))
+        _log.info("volume.detached", volume=str(served.volume))
 
     def find(self, reference: str) -> Served:
         """Return where a volume is served; NotFound where it is not."""

@@ -121,7 +121,7 @@ class Forgetting:
             if operation is not None and type(error) is not Unavailable:
                 self._operations.fail([operation], error)
             raise
-        _log.info("destruction decided", volume=str(volume))
+        _log.info("volume.destruction_decided", volume=str(volume))
         self._wake.set()
         return operation
 
@@ -183,7 +183,7 @@ class Forgetting:
                     self._last_ns = self._clock.monotonic_ns()
                     self.carry_out()
                 except ScrubjayError as error:
-                    _log.error("forgetting failed", error=error.message, hint=error.hint)
+                    _log.error("forgetting.failed", error=error.message, hint=error.hint)
                     pause_s = _RETRY_S
 
     def _decide(self, change: Change, volume: VolumeId, operation: uuid.UUID) -> None:
@@ -206,7 +206,7 @@ class Forgetting:
         try:
             self._attachments.end(doomed.volume, name)
         except ScrubjayError as error:
-            _log.error("exporter does not end", volume=str(doomed.volume), error=error.message)
+            _log.error("exporter.goes_on", volume=str(doomed.volume), error=error.message)
             return False
         return True
 
@@ -238,7 +238,7 @@ class Forgetting:
         self._epochs.settle(self._keeper.epoch)
         while self._undropped:
             doomed, end = self._undropped.pop(0)
-            _log.info("forgotten", volume=str(doomed.volume), epoch=end.epoch_after)
+            _log.info("volume.forgotten", volume=str(doomed.volume), epoch=end.epoch_after)
             self._operations.succeed([doomed.operation], self._result(doomed.volume, end))
 
     def _result(self, volume: VolumeId, end: DestructionRecord) -> dict[str, object]:

@@ -108,7 +108,7 @@ class Keeper:
         except ScrubjayError as error:
             # The pool is durable, so what was asked for is done.
             self._stale = True
-            _log.warning("index fell behind", error=error.message)
+            _log.warning("catalog.behind", error=error.message)
 
 
 class Change(View):

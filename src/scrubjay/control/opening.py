@@ -75,7 +75,7 @@ def open_pool(
     # The seal has opened: only now is it believed what the superblock says.
     epochs = EpochKeeper(sink, sink_id=pool.sink_id, pool_id=pool.pool_id)
     if dropped := epochs.settle(pool.epoch):
-        _log.warning("rotation settled", epoch=pool.epoch, dropped=list(dropped))
+        _log.warning("sink.settled", epoch=pool.epoch, dropped=list(dropped))
     return pool
 
 
@@ -103,5 +103,5 @@ def open_keeper(
     if known is None or known.generation < pool.generation:
         bring_forward(pool, index)
         if known is not None:
-            _log.info("catalog brought forward", since=known.generation, to=pool.generation)
+            _log.info("catalog.brought_forward", since=known.generation, to=pool.generation)
     return Keeper(pool, index, clock=clock, entropy=entropy)

@@ -134,7 +134,7 @@ class Operations:
         except ScrubjayError as error:
             self.fail([operation], error)
         except Exception as error:  # noqa: BLE001 - a thread's end: whoever waits must hear of it
-            _log.exception("operation broke", operation=str(operation))
+            _log.exception("operation.broke", operation=str(operation))
             self.fail([operation], Unavailable(f"operation {operation}: {type(error).__name__}"))
         else:
             self.succeed([operation], result)

@@ -1,0 +1,317 @@
+"""A whole control plane on simulated disks: a pool, a file sink, a catalog, no processes."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+from scrubjay.base.errors import ScrubjayError, Unavailable
+from scrubjay.base.ids import Epoch, SegmentId, VolumeId
+from scrubjay.base.ports import Buffer
+from scrubjay.catalog.database import Database
+from scrubjay.catalog.operations import Operations as OperationRows
+from scrubjay.control.attachments import Attachments, Start
+from scrubjay.control.forgetting import Forgetting
+from scrubjay.control.leases import Leases
+from scrubjay.control.liveness import Liveness
+from scrubjay.control.opening import create_pool, open_keeper
+from scrubjay.control.operations import Operations
+from scrubjay.control.pool_status import Pools
+from scrubjay.control.tenants import Tenants
+from scrubjay.control.volumes import Volume, Volumes
+from scrubjay.engine.lessor import Grant
+from scrubjay.media.simulated import Io, IoKind, SimulatedMedium
+from scrubjay.sinks.file import FILE_BYTES, FileSink
+from scrubjay.sinks.sink import Grade, Worth
+from tests.media.rig import size_of
+from tests.sinks.disks import POOL, SINK
+
+SOMEWHERE = Worth(Grade.CONDITIONAL, "memory", "it is for tests")
+SLOTS = 40
+Step = tuple[str, Io]
+
+
+@dataclass
+class Hands:
+    """A clock that moves by a second at each look."""
+
+    now: int = 1_700_000_000_000_000_000
+
+    def now_ns(self) -> int:
+        """Return the next moment."""
+        self.now += 1_000_000_000
+        return self.now
+
+    def monotonic_ns(self) -> int:
+        """Return the next moment."""
+        return self.now_ns()
+
+
+@dataclass
+class Seeded:
+    """Randomness that repeats."""
+
+    random: Random
+
+    def token(self, size_bytes: int) -> bytes:
+        """Return the next bytes."""
+        return self.random.randbytes(size_bytes)
+
+
+class Watched(SimulatedMedium):
+    """A medium that notes every write and sync in a trace that it shares with others."""
+
+    name = ""
+    steps: list[Step] | None = None
+
+    def watch(self, name: str, steps: list[Step]) -> None:
+        """Begin to note."""
+        self.name, self.steps = name, steps
+
+    def write(self, offset_bytes: int, data: Buffer) -> int:
+        """Note, then write."""
+        if self.steps is not None:
+            self.steps.append((self.name, Io(IoKind.WRITE, offset_bytes, bytes(data))))
+        return super().write(offset_bytes, data)
+
+    def sync(self) -> None:
+        """Note, then sync."""
+        if self.steps is not None:
+            self.steps.append((self.name, Io(IoKind.SYNC)))
+        super().sync()
+
+
+class SinkFile:
+    """A sink's file on a simulated disk: a FileIo."""
+
+    def __init__(self, medium: SimulatedMedium) -> None:
+        self._medium = medium
+
+    @property
+    def size_bytes(self) -> int:
+        """How long it is."""
+        return self._medium.size_bytes
+
+    def read(self, offset_bytes: int, size_bytes: int) -> bytes:
+        """Return what lies there."""
+        out = bytearray(size_bytes)
+        got = self._medium.read_into(offset_bytes, memoryview(out))
+        return bytes(out[:got])
+
+    def write(self, offset_bytes: int, data: bytes) -> None:
+        """Overwrite."""
+        try:
+            self._medium.write(offset_bytes, data)
+        except OSError as error:
+            raise Unavailable(f"sink: {error.strerror}") from error
+
+    def sync(self) -> None:
+        """Make it durable."""
+        try:
+            self._medium.sync()
+        except OSError as error:
+            raise Unavailable(f"sink: {error.strerror}") from error
+
+    def close(self) -> None:
+        """Leave it to the next opener."""
+
+
+@dataclass
+class Disks:
+    """What survives a power loss, apart from the catalog."""
+
+    pool: SimulatedMedium
+    sink: SimulatedMedium
+
+    @classmethod
+    def blank(cls, *, slots: int = SLOTS) -> Disks:
+        """Return new ones."""
+        return cls(Watched(size_of(slots)), Watched(FILE_BYTES))
+
+    def watched(self) -> list[Step]:
+        """Begin to note what is written to both, in one order."""
+        steps: list[Step] = []
+        for name, medium in (("pool", self.pool), ("sink", self.sink)):
+            assert isinstance(medium, Watched)
+            medium.watch(name, steps)
+        return steps
+
+    def copied(self) -> Disks:
+        """Return the same bytes on other disks, all of them durable."""
+
+        def copy(medium: SimulatedMedium) -> SimulatedMedium:
+            other = Watched(medium.size_bytes)
+            for offset_bytes, block in medium.written():
+                other.plant(offset_bytes, block)
+            return other
+
+        return Disks(copy(self.pool), copy(self.sink))
+
+    def play(self, step: Step) -> None:
+        """Do one step of a trace."""
+        name, io = step
+        medium = self.pool if name == "pool" else self.sink
+        if io.kind is IoKind.SYNC:
+            medium.sync()
+        else:
+            medium.write(io.offset_bytes, io.data)
+
+    def after_power_loss(self, choose: Callable[[int], int]) -> Disks:
+        """Return what is left of both, of what no sync covered as `choose` says."""
+        return Disks(self.pool.crash(choose), self.sink.crash(choose))
+
+
+def nothing_kept(_count: int) -> int:
+    """Choose that nothing unsynced arrived."""
+    return 0
+
+
+def everything_kept(count: int) -> int:
+    """Choose that all of it arrived."""
+    return 2 if count == 6 else count - 1
+
+
+@dataclass
+class FakeExporters:
+    """Exporters that hold a lock and nothing else."""
+
+    liveness: Liveness
+    locks: dict[VolumeId, int] = field(default_factory=dict)
+    calls: list[tuple[str, VolumeId]] = field(default_factory=list)
+    fails: dict[str, ScrubjayError] = field(default_factory=dict)
+
+    def start(self, start: Start) -> None:
+        """Take the lock, as an exporter does."""
+        self._call("start", start.volume)
+        start.lock.parent.mkdir(parents=True, exist_ok=True)
+        lock = os.open(start.lock, os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self.locks[start.volume] = lock
+
+    def detach(self, volume: VolumeId) -> None:
+        """End in order."""
+        self._call("detach", volume)
+        self.die(volume)
+
+    def kill(self, volume: VolumeId) -> None:
+        """End at once."""
+        self._call("kill", volume)
+        self.die(volume)
+
+    def resize(self, volume: VolumeId, *, size_bytes: int) -> None:
+        """Note it."""
+        self._call("resize", volume)
+
+    def _call(self, what: str, volume: VolumeId) -> None:
+        self.calls.append((what, volume))
+        if what in self.fails:
+            raise self.fails[what]
+
+    def die(self, volume: VolumeId) -> None:
+        """Let go of the lock, as a process does however it ends."""
+        lock = self.locks.pop(volume, None)
+        if lock is not None:
+            os.close(lock)
+
+
+class World:
+    """What a daemon opens, without its threads: tests call what the threads would."""
+
+    def __init__(self, disks: Disks, folder: Path, *, seed: int = 1) -> None:
+        self.disks = disks
+        self.folder = folder
+        self.clock = Hands()
+        self.entropy = Seeded(Random(seed))
+        self.sink = FileSink(SinkFile(disks.sink), self.entropy, SOMEWHERE)
+        self.database = Database.open(folder / "catalog.db")
+        self.keeper = open_keeper(
+            [disks.pool], self.sink, self.database, clock=self.clock, entropy=self.entropy
+        )
+        self.liveness = Liveness(folder / "volumes")
+        self.exporters = FakeExporters(self.liveness)
+        self.leases = Leases(self.keeper)
+        self.tenants = Tenants(self.keeper)
+        self.volumes = Volumes(self.keeper, self.liveness)
+        self.attachments = Attachments(self.keeper, self.liveness, self.exporters)
+        self.operations = Operations(
+            OperationRows(self.database), clock=self.clock, entropy=self.entropy
+        )
+        self.forgetting = Forgetting(
+            self.keeper,
+            self.sink,
+            volumes=self.volumes,
+            attachments=self.attachments,
+            operations=self.operations,
+            clock=self.clock,
+        )
+        self.pools = Pools(
+            self.keeper, self.sink, liveness=self.liveness, forgetting=self.forgetting
+        )
+
+    @classmethod
+    def make(cls, folder: Path, *, slots: int = SLOTS) -> World:
+        """Make disks and a catalog, and open them."""
+        disks = Disks.blank(slots=slots)
+        entropy = Seeded(Random(0))
+        sink = FileSink.format(
+            SinkFile(disks.sink),
+            entropy,
+            SOMEWHERE,
+            sink_id=SINK,
+            pool_id=POOL,
+            epoch=Epoch(1),
+        )
+        create_pool([disks.pool], sink, label="main", clock=Hands(), entropy=entropy)
+        Database.create(folder / "catalog.db").close()
+        return cls(disks, folder)
+
+    def close(self) -> None:
+        """Close the files, and nothing that a dead daemon would not."""
+        for volume in list(self.exporters.locks):
+            self.exporters.die(volume)
+        self.database.close()
+
+    def written(self, name: str, *, tenant: str, segments: int = 3) -> Written:
+        """Make a volume, attach it and lease segments to it."""
+        volume = self.volumes.create(name, tenant=tenant, size_bytes=1 << 30)
+        served = self.attachments.attach(name)
+        grants = self.leases.lease(volume.id, served.epoch, count=segments, above=SegmentId(0))
+        return Written(volume, served.epoch, list(grants))
+
+    def destroy(self, name: str) -> None:
+        """Decide a volume's end."""
+        self.forgetting.destroy(name, check=lambda _volume: None)
+
+
+@dataclass(frozen=True)
+class Written:
+    """A volume with segments of its own."""
+
+    volume: Volume
+    epoch: int
+    grants: list[Grant]
+
+    @property
+    def id(self) -> VolumeId:
+        """Its id."""
+        return self.volume.id
+
+
+def copy_catalog(folder: Path, to: Path) -> Path:
+    """Copy a closed catalog into another folder; return that."""
+    to.mkdir()
+    shutil.copy(folder / "catalog.db", to)
+    return to
+
+
+def cuts(steps: list[Step], disks: Disks) -> Iterator[Disks]:
+    """Play a trace; yield the disks before its first step and after each one."""
+    yield disks
+    for step in steps:
+        disks.play(step)
+        yield disks
