@@ -42,10 +42,10 @@ def listen(path: Path, *, gid: int | None) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         _clear(path)
-        listener.bind(str(path))  # 0600, by this process's umask
+        listener.bind(str(path))  # the owner's alone, by this process's umask
         if gid is not None:
             os.chown(path, -1, gid)
-            path.chmod(0o660)
+        path.chmod(0o600 if gid is None else 0o660)
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()

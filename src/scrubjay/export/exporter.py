@@ -16,6 +16,7 @@ import gc
 import os
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -24,6 +25,7 @@ import msgspec
 
 from scrubjay.base.errors import ScrubjayError, Unavailable
 from scrubjay.base.ids import VolumeId
+from scrubjay.base.ports import Medium
 from scrubjay.engine.disk import Disk
 from scrubjay.export import lockfile
 from scrubjay.export.arena import Arena
@@ -49,7 +51,7 @@ from scrubjay.export.steward import Steward
 from scrubjay.media.file import PoolFile
 from scrubjay.nbd import wire
 
-__all__ = ["Exporter", "main"]
+__all__ = ["Exporter", "main", "own_handle"]
 
 _ATTACH_TIMEOUT_S = 20
 _LEAVE_TIMEOUT_S = 10
@@ -60,13 +62,18 @@ _STACK_BYTES = 512 << 10
 _EX_TEMPFAIL = 75
 
 
-def main(order: Fork, report: int) -> int:
+def own_handle(pool: Path) -> Medium:
+    """Open the pool file for this process alone: an error of its writes is told to it."""
+    return PoolFile.open(pool, hold=False)
+
+
+def main(order: Fork, report: int, open_medium: Callable[[Path], Medium] = own_handle) -> int:
     """Serve a volume until told to end; say on `report` how the start went."""
     journal = Journal(process=f"exporter {order.volume}")
     name_process(f"jay {order.volume}")
     gc.enable()
     threading.stack_size(_STACK_BYTES)
-    exporter = Exporter(order, journal)
+    exporter = Exporter(order, journal, open_medium)
     try:
         exporter.start()
     except (ScrubjayError, OSError) as error:
@@ -85,9 +92,12 @@ def main(order: Fork, report: int) -> int:
 class Exporter:
     """One volume being served."""
 
-    def __init__(self, order: Fork, journal: Journal) -> None:
+    def __init__(
+        self, order: Fork, journal: Journal, open_medium: Callable[[Path], Medium]
+    ) -> None:
         self._order = order
         self._journal = journal
+        self._open_medium = open_medium
         self._lock = -1
         self._arena = Arena()
         self._lessor = RemoteLessor(
@@ -113,7 +123,7 @@ class Exporter:
             signal.signal(each, self._terminated)
         self._lock = lockfile.take(Path(order.lock), epoch=order.epoch, token=order.token)
         attachment = self._lessor.attach(timeout_s=_ATTACH_TIMEOUT_S)
-        medium = self._medium = PoolFile.open(Path(order.pool), hold=False)
+        medium = self._open_medium(Path(order.pool))
         disk = Disk(medium, self._lessor, self._arena, attachment)
         disk.attach()
         self._disk = disk

@@ -45,6 +45,7 @@ _SESSION_TIMEOUT_S = 5
 _DETACH_TIMEOUT_S = 45
 _CALL_TIMEOUT_S = 10
 _EXIT_TIMEOUT_S = 10
+_STOP_TIMEOUT_S = 1
 _log = structlog.get_logger(__name__)
 _ReplyT = TypeVar("_ReplyT", bound=Message)
 
@@ -113,7 +114,8 @@ class Exporters:
             if session is not None:
                 session.leaving = True
                 try:
-                    session.channel.call(Stop(), Done, timeout_s=1)
+                    session.channel.call(Stop(), Done, timeout_s=_STOP_TIMEOUT_S)
+                    process.ends(timeout_s=_STOP_TIMEOUT_S)
                 except ScrubjayError as error:
                     _log.warning("exporter.silent", volume=str(volume), reason=error.message)
             process.kill()
@@ -140,7 +142,9 @@ class Exporters:
     ) -> _ReplyT:
         """Call the exporter of a volume; once more where its connection was just replaced."""
         for last in (False, True):
-            session = self._sessions.wait_for(volume, timeout_s=_SESSION_TIMEOUT_S)
+            served = lockfile.holder(self._liveness.lock_path(volume)) is not None
+            patience_s = _SESSION_TIMEOUT_S if served else 0
+            session = self._sessions.wait_for(volume, timeout_s=patience_s)
             if session is None:
                 break
             try:

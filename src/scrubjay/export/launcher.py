@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import TypeVar
 
@@ -80,12 +81,15 @@ class Launcher:
                 with self._calling:
                     if self._find() is None:  # killed: a new one is as clean, being executed
                         self._start()
-                    self._call(order, Forked, descriptor=theirs)
+                    forked = self._call(order, Forked, descriptor=theirs)
             finally:
                 os.close(theirs)
-            self._await_report(mine, order, timeout_s=timeout_s)
+            report = self._await_report(mine, order, timeout_s=timeout_s)
         finally:
             os.close(mine)
+        if isinstance(report, Failed):
+            _await_exit(forked.pid)
+            raise error_of(report)
 
     def end(self) -> None:
         """Have the parent end; exporters go on. No parent is fine."""
@@ -94,23 +98,28 @@ class Launcher:
             if family is not None:
                 self._end_parent(family.pid)
 
-    def _await_report(self, descriptor: int, order: Fork, *, timeout_s: float) -> None:
+    def _await_report(self, descriptor: int, order: Fork, *, timeout_s: float) -> Done | Failed:
+        """Return how the start went, once the exporter has let go of the descriptor."""
+        packet = b""
+        deadline_s = time.monotonic() + timeout_s
         poll = select.poll()
         poll.register(descriptor, select.POLLIN)
-        if not poll.poll(timeout_s * 1000):
-            raise Unavailable(
-                f"volume {order.volume}: its exporter is not ready after {timeout_s} s",
-                hint="attach it again: what was recovered so far is not lost",
-            )
-        packet = os.read(descriptor, _REPORT_BYTES_MAX)
-        if not packet:
+        while poll.poll(max(0.0, deadline_s - time.monotonic()) * 1000):
+            piece = os.read(descriptor, _REPORT_BYTES_MAX)
+            packet += piece
+            if piece:
+                continue
+            if packet:
+                report: Done | Failed = decoded(_REPORT, packet)
+                return report
             raise Unavailable(
                 f"volume {order.volume}: its exporter ended before it was ready",
                 hint="see the log of the exporters' parent",
             )
-        report = decoded(_REPORT, packet)
-        if isinstance(report, Failed):
-            raise error_of(report)
+        raise Unavailable(
+            f"volume {order.volume}: its exporter is not ready after {timeout_s} s",
+            hint="attach it again: what was recovered so far is not lost",
+        )
 
     def _find(self) -> Family | None:
         try:
@@ -191,6 +200,18 @@ class Launcher:
         if not isinstance(answer, reply):
             raise Denied(f"reply: {type(answer).__name__}, expected {reply.__name__}")
         return answer
+
+
+def _await_exit(pid: int) -> None:
+    """Wait for the end of an exporter that has given up, so that its lock is free."""
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    poll = select.poll()
+    poll.register(process, select.POLLIN)
+    poll.poll(_END_TIMEOUT_S * 1000)
+    os.close(process)
 
 
 def _log(path: Path) -> int:
