@@ -35,6 +35,7 @@ class Flusher:
         self._condition = threading.Condition()
         self._waiting: list[tuple[Waiter, Cookie]] = []
         self._closed = False
+        self._error = 0
 
     def enqueue(self, waiter: Waiter, cookies: list[Cookie]) -> None:
         """Have these answered by the next sync that begins from now on."""
@@ -65,9 +66,11 @@ class Flusher:
                 waiter.answer(cookies, error)
 
     def _sync(self) -> int:
-        try:
-            self._medium.sync()
-        except OSError as failure:
-            self._poison(f"sync failed: {failure.strerror or failure}")
-            return wire.EIO
-        return 0
+        """Sync; after a failure never again, for what another one says means nothing."""
+        if not self._error:
+            try:
+                self._medium.sync()
+            except OSError as failure:
+                self._error = wire.EIO
+                self._poison(f"sync failed: {failure.strerror or failure}")
+        return self._error

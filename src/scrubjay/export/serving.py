@@ -11,8 +11,6 @@ with locals bound before it and no object per request; `make bench`, rows at que
 
 from __future__ import annotations
 
-import socket
-import threading
 from collections.abc import Callable
 from typing import Protocol
 
@@ -21,6 +19,7 @@ from scrubjay.base.units import KIB, MIB
 from scrubjay.engine.disk import Disk
 from scrubjay.engine.writing import AppendFailed
 from scrubjay.export.flushing import Flusher
+from scrubjay.export.sending import Sender, Stream
 from scrubjay.nbd import transmission, wire
 from scrubjay.nbd.transmission import Rules
 from scrubjay.nbd.wire import Cookie
@@ -37,6 +36,9 @@ PARTIAL_BYTES = 128 * KIB
 _HEADER_BYTES = wire.REQUEST.size
 _SECTOR_MASK = 4095
 _EXTENTS_MAX = 4096
+_ADVISE_BYTES_MAX = wire.PAYLOAD_BYTES_MAX
+"""A CACHE may name 4 GiB; so much of it is taken as advice."""
+_ZEROS = memoryview(bytes(PIECE_BYTES))
 
 
 class Upkeep(Protocol):
@@ -56,7 +58,7 @@ class Connection:
 
     def __init__(
         self,
-        sock: socket.socket,
+        sock: Stream,
         disk: Disk,
         rules: Rules,
         *,
@@ -64,25 +66,30 @@ class Connection:
         upkeep: Upkeep,
         complain: Callable[[str], None],
     ) -> None:
-        self._sock = sock
+        self._receive = sock.recv_into
+        self._sender = Sender(sock, disk)
         self._disk = disk
         self._rules = rules
         self._flusher = flusher
         self._upkeep = upkeep
         self._complain = complain
-        self._sending = threading.Lock()
         self._in = memoryview(bytearray(RECEIVE_BYTES))
         self._out = memoryview(bytearray(OUT_BYTES))
         self._op = 0
         """Bytes of `_out` that wait to be sent."""
         self._unproven: list[int] = []
         """Where in `_out` stand the replies to writes that are not appended yet."""
+        self._fua: list[Cookie] = []
+        """Writes that are not appended yet and wait for a sync afterwards."""
         self._flushes: list[Cookie] = []
+        """Requests to be answered by a sync that begins behind this batch."""
+        self._refused = b""
+        """Replies to writes of `_fua` that did not arrive."""
         self._write: tuple[Cookie, int, int, int] | None = None
         """A write being taken in pieces: cookie, offset, bytes left, flags."""
         self._write_error = 0
-        self._zeros: memoryview | None = None
-        """What such a write consists of, where its client sends no bytes."""
+        self._zeroing = False
+        """Such a write consists of zeros: its client sends no bytes."""
         self._read: tuple[Cookie, int, int, bool] | None = None
         """A read being answered in pieces: cookie, offset, bytes left, in one chunk."""
         self._paused = False
@@ -92,11 +99,21 @@ class Connection:
         self._ended = False
 
     def run(self, rest: bytes = b"") -> None:
-        """Serve until the client leaves or breaks the protocol. `rest` came with the handshake."""
+        """Serve until the client leaves or breaks the protocol. `rest` came with the handshake.
+
+        Returns, or raises the socket's OSError, once the flusher has let go of the socket.
+        """
+        try:
+            self._serve_on(rest)
+        finally:
+            self._sender.settle()
+
+    def _serve_on(self, rest: bytes) -> None:
+        """Receive and serve, batch by batch, to the end."""
         start, end = 0, len(rest)
         self._in[:end] = rest
         self._more = bool(rest)
-        receive = self._sock.recv_into
+        receive = self._receive
         while not self._ended:
             if not self._more:
                 received = receive(self._in[end:])
@@ -114,17 +131,6 @@ class Connection:
                 self._in[: end - start] = self._in[start:end]
                 start, end = 0, end - start
 
-    def answer(self, cookies: list[Cookie], error: int) -> None:
-        """Send simple replies from another thread (the flusher's)."""
-        replies = b"".join(
-            [wire.SIMPLE_REPLY.pack(wire.SIMPLE_REPLY_MAGIC, error, c) for c in cookies]
-        )
-        try:
-            with self._sending:
-                self._sock.sendall(replies)
-        except OSError:  # the client is gone, and its own thread finds out as well
-            self._ended = True
-
     def _batch(self, start: int, end: int) -> int:
         """Serve what lies in the buffer; return how far it was consumed."""
         disk, upkeep = self._disk, self._upkeep
@@ -135,20 +141,22 @@ class Connection:
                 start = self._serve(start, end)
             finally:
                 self._prove()
-            self._more |= self._paused or self._read is not None or self._zeros is not None
+            self._more |= self._paused or self._read is not None or self._zeroing
         flushes = self._flushes
         if flushes:
             self._flushes = []
-            self._flusher.enqueue(self, flushes)
-        if self._op:
-            with self._sending:
-                self._sock.sendall(self._out[: self._op])
+            self._sender.expect(len(flushes))
+            self._flusher.enqueue(self._sender, flushes)
+        if self._op or self._refused:
+            read, refused, self._refused = self._read, self._refused, b""
+            self._sender.send(
+                self._out[: self._op], then=refused, midway=read is not None and read[3]
+            )
             self._op = 0
         if disk.opened_segments != opened:
             upkeep.kick()
-        if disk.needs_upkeep:
-            with disk.lock:
-                disk.maintain()
+        if disk.needs_upkeep and not disk.poisoned:
+            self._maintain()
         return start
 
     def _serve(self, start: int, end: int) -> int:
@@ -163,9 +171,9 @@ class Connection:
         size_bytes, read_into, write = disk.size_bytes, disk.read_into, disk.write
         unproven, poisoned = self._unproven, disk.poisoned
         if self._read is not None:
-            self._continue_read()
+            done = self._continue_read()
             op = self._op
-            if self._read is not None:
+            if not done:
                 return start
         if self._write is not None:
             start = self._continue_write(start, end)
@@ -183,7 +191,7 @@ class Connection:
                 consumed = self._other(start, end, error)
                 op = self._op
                 start += consumed
-                if not consumed or self._in_pieces():
+                if not consumed or self._ended or self._in_pieces():
                     break
                 continue
             if command:  # WRITE
@@ -205,11 +213,9 @@ class Connection:
                     if isinstance(failure, NoSpace) and not disk.full:
                         self._paused = True
                         break
-                    self._op = op
                     error = self._failed(failure)
-                    op = self._op
                 if flags & wire.CMD_FLAG_FUA and not error:
-                    self._flushes.append(cookie)
+                    self._fua.append(cookie)
                 else:
                     if not error:
                         unproven.append(op)
@@ -265,19 +271,22 @@ class Connection:
                 self._ended = True
                 return _HEADER_BYTES
             self._write, self._write_error = (cookie, offset, length, flags), error
+            if length < PIECE_BYTES:  # room for as many more as may be in this batch
+                spanned = (offset & _SECTOR_MASK) + length + _SECTOR_MASK & ~_SECTOR_MASK
+                disk.begin(((end - start) // (_HEADER_BYTES + length) + 1) * spanned)
             taken = self._continue_write(start + _HEADER_BYTES, end)
             return taken - start
         if error:
             self._put_error(cookie, error)
             return _HEADER_BYTES
         if command == wire.CMD_READ:
-            self._read = (
-                cookie,
-                offset,
-                length,
-                not rules.structured or bool(flags & wire.CMD_FLAG_DF),
-            )
-            return _HEADER_BYTES if self._begin_read(cookie, offset, length) else 0
+            if self._op + min(length, PIECE_BYTES) + 64 > OUT_BYTES:
+                self._more = True
+                return 0
+            whole = not rules.structured or bool(flags & wire.CMD_FLAG_DF)
+            self._read = cookie, offset, length, whole
+            self._continue_read(first=True)
+            return _HEADER_BYTES
         try:
             if command == wire.CMD_FLUSH:
                 self._flushes.append(cookie)
@@ -289,10 +298,12 @@ class Connection:
                 self._put(transmission.block_status(cookie, states, length=length, flags=flags))
                 return _HEADER_BYTES
             if command == wire.CMD_CACHE:
-                disk.advise(offset, length)
+                disk.advise(offset, min(length, _ADVISE_BYTES_MAX))
             elif flags & wire.CMD_FLAG_NO_HOLE:
                 return self._provision(cookie, offset, length, flags)
             else:
+                disk.commit()
+                self._proven()  # what comes before it does not fail with it
                 disk.drop(offset, length, exact=command == wire.CMD_WRITE_ZEROES)
                 disk.commit()
         except (ScrubjayError, OSError) as failure:
@@ -313,50 +324,41 @@ class Connection:
             self._put_error(cookie, wire.ENOTSUP)
         else:
             self._write, self._write_error = (cookie, offset, length, flags), 0
-            self._zeros = memoryview(bytes(PIECE_BYTES))
+            self._zeroing = True
         return _HEADER_BYTES
 
     def _continue_write(self, start: int, end: int) -> int:
         """Take what has arrived of a write; return how far the buffer was consumed."""
         assert self._write is not None, "a write is under way"
         cookie, offset, left, flags = self._write
-        source = self._zeros or self._in[start:end]
+        source = _ZEROS if self._zeroing else self._in[start:end]
         size = min(left, len(source))
         if size < left:  # keep pieces on sector boundaries
             size = max(0, size - (offset + size & _SECTOR_MASK))
+        self._write_error = self._write_error or self._disk.poisoned
         if size and not self._write_error:
             try:
                 self._disk.write_bytes(offset, source[:size])
-                self._disk.commit()
             except (ScrubjayError, OSError) as failure:
                 if isinstance(failure, NoSpace) and not self._disk.full:
                     self._paused = True
                     return start
                 self._write_error = self._failed(failure)
-        start += 0 if self._zeros else size
+        start += 0 if self._zeroing else size
         if left > size:
-            self._more = bool(self._zeros)
             self._write = cookie, offset + size, left - size, flags
             return start
-        self._write = self._zeros = None
-        if self._write_error or not flags & wire.CMD_FLAG_FUA:
-            self._put(transmission.simple_reply(cookie, self._write_error))
-        else:
-            self._flushes.append(cookie)
+        self._write, self._zeroing = None, False
+        if not self._write_error and flags & wire.CMD_FLAG_FUA:
+            self._fua.append(cookie)
+            return start
+        if not self._write_error:
+            self._unproven.append(self._op)
+        self._put(transmission.simple_reply(cookie, self._write_error))
         return start
 
-    def _begin_read(self, cookie: Cookie, offset: int, length: int) -> bool:
-        """Start to answer a read that is long, or not of whole sectors; False: no room yet."""
-        del cookie, offset
-        if self._op + min(length, PIECE_BYTES) + 64 > OUT_BYTES:
-            self._read = None
-            self._more = True
-            return False
-        self._continue_read(first=True)
-        return True
-
-    def _continue_read(self, *, first: bool = False) -> None:
-        """Answer the next piece of a read, as much as there is room for."""
+    def _continue_read(self, *, first: bool = False) -> bool:
+        """Answer the next piece of a read, for which there is room; True: that was the last."""
         assert self._read is not None, "a read is under way"
         cookie, offset, left, whole = self._read
         size = min(left, PIECE_BYTES - (offset & _SECTOR_MASK))
@@ -368,19 +370,23 @@ class Connection:
                 cookie, offset=offset, length=left, structured=self._rules.structured
             )
         begin = self._op + len(head)
-        try:
-            self._disk.read_bytes(offset, self._out[begin : begin + size])
-        except (ScrubjayError, OSError) as failure:
-            error = self._failed(failure)
-            self._read = None
+        error = self._disk.poisoned
+        if not error:
+            try:
+                self._disk.read_bytes(offset, self._out[begin : begin + size])
+            except (ScrubjayError, OSError) as failure:
+                error = self._failed(failure)
+        if error:
             if whole and not first:  # the reply has begun and cannot say so
                 self._ended = True
-            else:
-                self._put_error(cookie, error)
-            return
+                return False
+            self._read = None
+            self._put_error(cookie, error)
+            return True
         self._out[self._op : begin] = head
         self._op = begin + size
         self._read = (cookie, offset + size, left - size, whole) if left > size else None
+        return left == size
 
     def _in_pieces(self) -> bool:
         """Tell whether a request is being served in pieces."""
@@ -393,24 +399,39 @@ class Connection:
         try:
             self._disk.commit()
         except OSError as failure:
-            self._failed(failure)
+            error = self._failed(failure)
+            if self._write is not None:
+                self._write_error = error
+        self._proven()
+
+    def _proven(self) -> None:
+        """Let those replies out that waited for an append."""
         self._unproven.clear()
+        if self._fua:
+            self._flushes += self._fua
+            self._fua.clear()
 
     def _failed(self, failure: Exception) -> int:
         """Return the errno for a failure, and complain where an operator must know."""
+        error = _errno(failure)
         if isinstance(failure, AppendFailed):  # none of the record's writes arrived
             for at in self._unproven:
-                cookie = wire.SIMPLE_REPLY.unpack_from(self._out, at)[2]
-                wire.SIMPLE_REPLY.pack_into(
-                    self._out, at, wire.SIMPLE_REPLY_MAGIC, _errno(failure), cookie
-                )
-            for cookie in self._flushes:
-                self._put(transmission.simple_reply(cookie, _errno(failure)))
+                wire.U32.pack_into(self._out, at + wire.U32.size, error)
+            for cookie in self._fua:
+                self._refused += transmission.simple_reply(cookie, error)
             self._unproven.clear()
-            self._flushes.clear()
+            self._fua.clear()
         if not isinstance(failure, NoSpace):
             self._complain(str(failure))
-        return _errno(failure)
+        return error
+
+    def _maintain(self) -> None:
+        """Do a little upkeep; what it meets is no fault of this client's requests."""
+        with self._disk.lock:
+            try:
+                self._disk.maintain()
+            except (ScrubjayError, OSError) as failure:
+                self._complain(f"upkeep: {failure}")
 
     def _put_error(self, cookie: Cookie, error: int) -> None:
         """Answer with an errno; what went wrong inside is for the log, not for the tenant."""
