@@ -1,20 +1,30 @@
-"""A volume without a daemon: a keeper of segments in memory, an arena, and drivers."""
+"""A volume without a daemon: a keeper of segments in memory, a steward, and an oracle.
+
+`Keeper` is the pool's keeper of one volume, durable by being in memory. `Machine` puts a
+disk, its medium and its keeper together and remembers what the volume should hold.
+"""
+
+# ruff: noqa: SLF001 - the rig closes segments early, so that few bytes make many of them
 
 from __future__ import annotations
 
 import hashlib
+import struct
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from random import Random
 
 from scrubjay.base.errors import Conflict, NoSpace
 from scrubjay.base.ids import BranchNo, Entry, LineageNo, SegmentId, Slot, VolumeId
 from scrubjay.base.ports import Medium
-from scrubjay.base.units import SEGMENT_BYTES, SLOTS_OFFSET_BYTES
+from scrubjay.base.units import SECTOR_BYTES, SEGMENT_BYTES, SLOTS_OFFSET_BYTES
 from scrubjay.engine.disk import Disk
 from scrubjay.engine.lessor import GROUP_SEGMENTS, Attachment, Checkpoint, Grant
+from scrubjay.media.simulated import Choose, SimulatedMedium
 
 VOLUME = VolumeId(uuid.UUID(int=7))
+ZEROS = bytes(SECTOR_BYTES)
 
 
 class Arena:
@@ -42,7 +52,7 @@ class Arena:
 
 @dataclass
 class Keeper:
-    """The pool's keeper of one volume, durable by being in memory; copy it to crash it."""
+    """The pool's keeper of one volume; `copy` is what a crash leaves of it."""
 
     slots: int = 64
     size_bytes: int = 1 << 30
@@ -51,6 +61,8 @@ class Keeper:
     next_segment: int = 1
     places: dict[int, int] = field(default_factory=dict)
     free: list[int] = field(default_factory=list)
+    on_change: Callable[[], None] = field(default=lambda: None, repr=False, compare=False)
+    """Called behind each durable change."""
 
     def __post_init__(self) -> None:
         if not self.places and not self.free:
@@ -64,16 +76,28 @@ class Keeper:
     def copy(self) -> Keeper:
         """Return what a restart would find."""
         return Keeper(
-            self.slots, self.size_bytes, self.epoch, self.checkpoint, self.next_segment,
-            dict(self.places), list(self.free),
+            slots=self.slots,
+            size_bytes=self.size_bytes,
+            epoch=self.epoch,
+            checkpoint=self.checkpoint,
+            next_segment=self.next_segment,
+            places=dict(self.places),
+            free=list(self.free),
         )
 
     def attach(self) -> Attachment:
         """Begin another attachment."""
         self.epoch += 1
+        self.on_change()
         return Attachment(
-            VOLUME, "v", LineageNo(1), BranchNo(1), self.epoch, self.size_bytes,
-            self.checkpoint, SegmentId(self.next_segment),
+            VOLUME,
+            "v",
+            LineageNo(1),
+            BranchNo(1),
+            self.epoch,
+            self.size_bytes,
+            self.checkpoint,
+            SegmentId(self.next_segment),
         )
 
     def lessor(self, epoch: int) -> EpochLessor:
@@ -87,22 +111,19 @@ class EpochLessor:
 
     keeper: Keeper
     epoch: int
-    leases: int = 0
-    commits: int = 0
 
     def lease(self, count: int) -> Sequence[Grant]:
         """Lease segments."""
         keeper = self._current()
         if not keeper.free:
-            msg = "pool: 0 slots, expected one"
-            raise NoSpace(msg)
+            raise NoSpace("pool: 0 slots, expected one")
         granted = []
         for _ in range(min(count, len(keeper.free))):
             segment = keeper.next_segment
             keeper.next_segment += 1
             keeper.places[segment] = keeper.free.pop()
             granted.append(_grant(segment, keeper.places[segment]))
-        self.leases += 1
+        keeper.on_change()
         return granted
 
     def group(self, group: int) -> Sequence[Grant]:
@@ -113,17 +134,20 @@ class EpochLessor:
         return [_grant(s, keeper.places.get(s)) for s in ids]
 
     def commit(self, checkpoint: Checkpoint, *, freed: Sequence[SegmentId]) -> None:
-        """Name a checkpoint."""
+        """Name a checkpoint; the same again changes nothing, as the daemon has it."""
         keeper = self._current()
+        if checkpoint.flushed < keeper.checkpoint.flushed:
+            raise Conflict(f"{checkpoint.flushed}, expected {keeper.checkpoint.flushed}")
         keeper.checkpoint = checkpoint
         for segment in freed:
-            keeper.free.append(keeper.places.pop(segment))
-        self.commits += 1
+            slot = keeper.places.pop(segment, None)
+            if slot is not None:
+                keeper.free.append(slot)
+        keeper.on_change()
 
     def _current(self) -> Keeper:
         if self.epoch != self.keeper.epoch:
-            msg = f"epoch: {self.epoch}, expected {self.keeper.epoch}"
-            raise Conflict(msg)
+            raise Conflict(f"epoch: {self.epoch}, expected {self.keeper.epoch}")
         return self.keeper
 
 
@@ -133,13 +157,16 @@ def key_of(segment: int) -> bytes:
 
 
 def _grant(segment: int, slot: int | None) -> Grant:
-    return Grant(SegmentId(segment), None if slot is None else Slot(slot), key_of(segment) if slot is not None else b"")
+    if slot is None:
+        return Grant(SegmentId(segment), None, b"")
+    return Grant(SegmentId(segment), Slot(slot), key_of(segment))
 
 
-def open_disk(medium: Medium, keeper: Keeper) -> Disk:
+def open_disk(medium: Medium, keeper: Keeper, *, map_limit_pages: int = 1 << 14) -> Disk:
     """Attach the volume."""
     attachment = keeper.attach()
     disk = Disk(medium, keeper.lessor(attachment.epoch), Arena(), attachment)
+    disk.map_limit_pages = map_limit_pages
     disk.attach()
     return disk
 
@@ -149,10 +176,11 @@ def feed(disk: Disk, keeper: Keeper) -> None:
     disk.starving = True
     while wanted := disk.wants_grants():
         try:
-            disk.add_grants(keeper.lessor(keeper.epoch).lease(wanted))
+            disk.add_grants(keeper.lessor(disk.attachment.epoch).lease(wanted))
         except NoSpace:
             disk.full = True
-            return
+            break
+    disk.starving = False
 
 
 def checkpoint(disk: Disk, medium: Medium) -> None:
@@ -161,3 +189,212 @@ def checkpoint(disk: Disk, medium: Medium) -> None:
         pass
     medium.sync()
     disk.commit_checkpoint()
+
+
+def content(lba: int, version: int) -> bytes:
+    """Return a sector that says whose version of what it is; version 0 is zeros."""
+    return struct.pack("<QQ", lba, version) * (SECTOR_BYTES // 16) if version else ZEROS
+
+
+@dataclass(slots=True)
+class Request:
+    """A change that a client asked for, and the I/Os between which it was served."""
+
+    lba: int
+    sectors: int
+    version: int
+    begun: int
+    """I/Os that were done when it was issued."""
+    done: int = -1
+    """I/Os that were done when it was acknowledged; -1: it was not."""
+
+
+class Machine:
+    """One volume, what serves it, and what it should hold."""
+
+    def __init__(self, *, slots: int = 40, lbas: int = 512, map_limit_pages: int = 1 << 14) -> None:
+        self.lbas = lbas
+        self.map_limit_pages = map_limit_pages
+        self.keeper = Keeper(slots=slots, size_bytes=max(lbas * SECTOR_BYTES, 1 << 20))
+        self.medium = SimulatedMedium(self.keeper.medium_bytes, record=True)
+        self.state: dict[int, int] = {}
+        """LBA -> version."""
+        self.requests: list[Request] = []
+        self.version = 0
+        self.disk = self._open()
+
+    @classmethod
+    def after(cls, medium: SimulatedMedium, keeper: Keeper, *, lbas: int) -> Machine:
+        """Return a machine that attaches what a crash left; its oracle takes what is there."""
+        self = cls.__new__(cls)
+        self.lbas, self.map_limit_pages = lbas, 1 << 14
+        self.keeper, self.medium = keeper, medium
+        self.state, self.requests, self.version = {}, [], 1 << 32
+        self.disk = self._open()
+        for lba, data in enumerate(self.image()):
+            at, version = struct.unpack_from("<QQ", data)
+            assert data == content(lba, version), f"LBA {lba}: garbage"
+            assert at == lba or not version, f"LBA {lba}: the bytes of {at}"
+            self.state[lba] = version
+        return self
+
+    def _open(self) -> Disk:
+        return open_disk(self.medium, self.keeper, map_limit_pages=self.map_limit_pages)
+
+    # --- what clients do -------------------------------------------------------------
+
+    def write(self, *extents: tuple[int, int]) -> None:
+        """Write extents of (LBA, sectors) in one batch."""
+        self.feed()
+        requests = []
+        self.disk.begin(sum(sectors for _, sectors in extents) * SECTOR_BYTES)
+        for lba, sectors in extents:
+            requests.append(self._request(lba, sectors, zero=False))
+            version = self.version
+            data = b"".join(content(lba + i, version) for i in range(sectors))
+            self.disk.write(lba, sectors, memoryview(data))
+        self.disk.commit()
+        self._acknowledge(requests)
+
+    def drop(self, lba: int, sectors: int) -> None:
+        """Zero sectors."""
+        self.feed()
+        request = self._request(lba, sectors, zero=True)
+        self.disk.drop(lba * SECTOR_BYTES, sectors * SECTOR_BYTES, exact=True)
+        self.disk.commit()
+        self._acknowledge([request])
+
+    def flush(self) -> None:
+        """Sync, as the flusher does."""
+        self.medium.sync()
+
+    def read(self, lba: int, sectors: int) -> None:
+        """Read, and compare (I1)."""
+        out = memoryview(bytearray(sectors * SECTOR_BYTES))
+        self.disk.read_into(lba, sectors, out)
+        expected = b"".join(content(lba + i, self.state.get(lba + i, 0)) for i in range(sectors))
+        assert out == expected, f"LBA {lba}, {sectors} sectors"
+
+    def image(self) -> list[bytes]:
+        """Return every sector."""
+        out = memoryview(bytearray(self.lbas * SECTOR_BYTES))
+        self.disk.read_into(0, self.lbas, out)
+        return [bytes(out[at : at + SECTOR_BYTES]) for at in range(0, len(out), SECTOR_BYTES)]
+
+    def verify(self) -> None:
+        """Compare every sector, in one read and one by one (I1)."""
+        self.read(0, self.lbas)
+        for lba in range(self.lbas):
+            self.read(lba, 1)
+
+    # --- what the steward and the daemon do --------------------------------------------
+
+    def feed(self) -> None:
+        """Lease ahead."""
+        feed(self.disk, self.keeper)
+
+    def checkpoint(self, between: Callable[[], object] | None = None) -> None:
+        """Run a checkpoint, with `between` after each of its slices."""
+        self.feed()
+        for _ in self.disk.checkpoint():
+            if between:
+                between()
+        self.medium.sync()
+        self.disk.commit_checkpoint()
+
+    def clean(self, steps: int = 1 << 20) -> int:
+        """Clean up to so many slices; return how many there were."""
+        for step in range(steps):
+            self.feed()
+            if not self.disk.clean():
+                return step
+        return steps
+
+    def close_segment(self) -> None:
+        """Have the log go on in another segment, as it does when one is full."""
+        self.disk._log.close()
+
+    def close_moved(self) -> None:
+        """Have cleaning go on in another segment."""
+        self.disk._mover.close()
+
+    def detach(self) -> None:
+        """Detach in order, and attach again."""
+        self.disk.detach()
+        self.disk = self._open()
+
+    def kill(self) -> None:
+        """Kill the exporter: what was written stays written."""
+        self.disk = self._open()
+
+    def crash(self, choose: Choose) -> None:
+        """Lose power, and begin anew with whatever is there (I4, I5)."""
+        durable = self.durable()
+        self.medium = self.medium.crash(choose)
+        self.keeper = self.keeper.copy()
+        self.disk = self._open()
+        self.state = self.matching(self.image(), least=durable, most=len(self.requests))
+        self.requests = []
+
+    # --- the oracle ----------------------------------------------------------------------
+
+    def durable(self, cut: int | None = None) -> int:
+        """Return how many requests a completed sync covered, `cut` I/Os into the trace."""
+        trace = self.medium.trace[:cut]
+        synced = max((i for i, io in enumerate(trace) if io.kind.name == "SYNC"), default=-1)
+        count = 0
+        for index, request in enumerate(self.requests):
+            if 0 <= request.done <= synced:
+                count = index + 1
+        return count
+
+    def matching(
+        self, image: list[bytes], *, least: int, most: int, base: dict[int, int] | None = None
+    ) -> dict[int, int]:
+        """Return the state after some whole number of requests, if the image is that.
+
+        Stronger than I5 asks: not each sector alone, but all of them together are as
+        they were at one moment, since the log is a chain.
+        """
+        state = dict(self._base if base is None else base)
+        for request in self.requests[:least]:
+            self._apply(state, request)
+        found = {lba: struct.unpack_from("<QQ", data)[1] for lba, data in enumerate(image)}
+        for lba, data in enumerate(image):
+            assert data == content(lba, found[lba]), f"LBA {lba}: garbage"
+        for count in range(least, most + 1):
+            if count > least:
+                self._apply(state, self.requests[count - 1])
+            if all(found[lba] == state.get(lba, 0) for lba in found):
+                self._base = dict(state)
+                return state
+        wrong = {k: (v, state.get(k, 0)) for k, v in found.items() if v != state.get(k, 0)}
+        raise AssertionError(f"no state from {least} to {most} requests; against the last {wrong}")
+
+    _base: dict[int, int] = {}  # noqa: RUF012 - replaced, never changed
+    """The state before the first of `requests`."""
+
+    @staticmethod
+    def _apply(state: dict[int, int], request: Request) -> None:
+        for lba in range(request.lba, request.lba + request.sectors):
+            state[lba] = request.version
+
+    def _request(self, lba: int, sectors: int, *, zero: bool) -> Request:
+        self.version += 1
+        request = Request(lba, sectors, 0 if zero else self.version, len(self.medium.trace))
+        self.requests.append(request)
+        return request
+
+    def _acknowledge(self, requests: list[Request]) -> None:
+        for request in requests:
+            request.done = len(self.medium.trace)
+            self._apply(self.state, request)
+
+
+def churn(machine: Machine, random: Random, *, extents: int = 4, sectors: int = 12) -> None:
+    """Write a few extents somewhere."""
+    batch = []
+    for _ in range(random.randrange(1, extents + 1)):
+        count = random.randrange(1, sectors + 1)
+        batch.append((random.randrange(machine.lbas - count), count))
+    machine.write(*batch)

@@ -17,7 +17,7 @@ from scrubjay.base.units import KIB, SECTOR_BYTES, SEGMENT_BYTES, TAG_BYTES
 from scrubjay.engine.checkpoint import Checkpointer
 from scrubjay.engine.entry import pack
 from scrubjay.engine.log import Appender
-from scrubjay.engine.paged import PAGE_ADDRESS, PagedMap
+from scrubjay.engine.paged import LEAF_SHIFT, PAGE_ADDRESS, PagedMap
 from scrubjay.engine.record import MOVE, Unit, units_of, write_run
 from scrubjay.engine.scan import Scanner
 from scrubjay.engine.stripes import Segments
@@ -69,6 +69,7 @@ class Cleaner:
         """(origin of the first sector, new entry, sectors) of the record being staged."""
         self._work: Iterator[None] | None = None
         self.victim = 0
+        self._appending = False
         self.evacuated: set[int] = set()
         """Emptied, and freed by the next checkpoint that begins from now on."""
         self.unreadable: set[int] = set()
@@ -113,12 +114,12 @@ class Cleaner:
         """Leave a victim that cannot be read, or cannot be moved now, for what it is."""
         self._work = None
         self._staged = []
-        failed_append = isinstance(error, OSError) and not self._mover.segment
         if self._mover.staged:  # no offset is sealed twice
             self._mover.close()
-        if isinstance(error, (Corrupt, OSError)) and not failed_append:
+        if isinstance(error, (Corrupt, OSError)) and not self._appending:
             self.unreadable.add(self.victim)
             self.redo.discard(self.victim)
+        self._appending = False
         self.victim = 0
 
     def _choose(self) -> int:
@@ -130,7 +131,7 @@ class Cleaner:
         best, fewest = 0, int(SECTORS_PER_SEGMENT * 0.9)
         for segment in self.redo or self._usage.live:
             live = self._usage.count(segment)
-            if self._is_open(segment) or segment in self.evacuated | self.unreadable:
+            if self._is_open(segment) or segment in self.evacuated or segment in self.unreadable:
                 continue
             if segment in self.redo:
                 return segment
@@ -221,9 +222,15 @@ class Cleaner:
         if not staged:
             mover.staged = 0
             return
-        segment = mover.segment
+        segment, sectors = mover.segment, sum(count for _, _, count in staged)
+        for origin, _, count in staged:  # in memory and staying there: no step below can fail
+            self._moves.writable(origin >> LEAF_SHIFT)
+            self._moves.writable(origin + count - 1 >> LEAF_SHIFT)
+        self._usage.pin(segment)
+        self._appending = True
         mover.append(MOVE, chained=False)
-        sectors = 0
+        self._appending = False
+        self._usage.wrote(segment, sectors)
         for origin, entry, count in staged:
             for i in range(count):
                 previous = self._moves[origin + i]
@@ -232,8 +239,6 @@ class Cleaner:
                 else:  # the same sector, elsewhere: it is counted once
                     self._usage.live_sectors -= 1
                 self._moves[origin + i] = entry + i
-            sectors += count
-        self._usage.wrote(segment, sectors)
         self.moved_bytes += sectors * SECTOR_BYTES
 
     def _open(self, victim: int, unit: Unit) -> memoryview:

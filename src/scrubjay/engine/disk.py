@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -95,6 +95,8 @@ class Disk:
         self._checkpoints = 0
         self._checkpoint_at_bytes = 0
         self._prepared: Prepared | None = None
+        self._preparing = False
+        """Pages of a checkpoint are being written, and nothing is moved meanwhile."""
         self._build(None)
 
     # --- Attaching -------------------------------------------------------------------
@@ -113,13 +115,31 @@ class Disk:
         self._checkpointer.root_entry = checkpoint.root
         self._cleaner.redo.update(root.evacuated if root else ())
         scanner = Scanner(self._medium, self._segments)
-        done = replay(self.attachment, root, scanner, writer=self._writer, usage=self._usage)
+        done = replay(
+            self.attachment,
+            root,
+            scanner,
+            writer=self._writer,
+            usage=self._usage,
+            names=self._checkpointer.names,
+        )
         self._log.sequence, self._log.tag = done.sequence, done.tag
         self._held += done.leased_since
         if done.sequence == checkpoint.flushed and not done.unused:
             return
         self._medium.sync()
-        self.add_grants(self._lessor.lease(RESERVE_SEGMENTS + 2))
+        try:
+            grants = self._lessor.lease(RESERVE_SEGMENTS + 2)
+        except NoSpace:
+            # What the log does not reach is of no use any more: take that instead.
+            unused = [SegmentId(s) for s in done.unused]
+            self._lessor.commit(checkpoint, freed=unused)
+            self._held -= len(unused)
+            for segment in unused:
+                self._segments.drop(segment)
+            done = replace(done, unused=())
+            grants = self._lessor.lease(RESERVE_SEGMENTS + 2)
+        self.add_grants(grants)
         for _ in self.checkpoint(release=done.unused):
             pass
         self._medium.sync()
@@ -173,7 +193,7 @@ class Disk:
         """Write any range: what is not whole sectors is read, changed and written."""
         end = offset_bytes + len(data)
         head = -offset_bytes % SECTOR_BYTES
-        if head or len(data) < SECTOR_BYTES:
+        if head:
             self._patch(offset_bytes, data[:head] if head < len(data) else data)
             data = data[head:]
             offset_bytes += head
@@ -274,7 +294,13 @@ class Disk:
             self.clean()
 
     def clean(self) -> bool:
-        """Do one slice of cleaning; False when there is nothing to do or no room for it."""
+        """Do one slice of cleaning; False when there is nothing to do or no room for it.
+
+        Nor while pages of a checkpoint are written: the moves that it names and the dead
+        bits that follow from them have to be of one moment.
+        """
+        if self._preparing:
+            return False
         try:
             return self._cleaner.step()
         except NoSpace:
@@ -291,10 +317,17 @@ class Disk:
         segments without contents to be given back with it; so are, when `closing`, those
         that were leased and never opened.
         """
-        if self._prepared is not None:
+        if self._prepared is not None or self._preparing:
             msg = "checkpoint: one is under way, expected none"
             raise Unavailable(msg)
-        log, usage = self._log, self._usage
+        self._preparing = True
+        try:
+            yield from self._prepare({*release}, closing=closing)
+        finally:
+            self._preparing = False
+
+    def _prepare(self, release: set[int], *, closing: bool) -> Iterator[None]:
+        log, usage, held = self._log, self._usage, self._held
         self.commit()
         usage.settle()
         for segment in [s for s in usage.empty if self._segments.base(s) is None]:
@@ -323,15 +356,15 @@ class Disk:
         yield
         yield from self._checkpointer.pages()
         usage.settle()
-        freed = self._freeable(evacuated, before=segment) | {*release}
+        freed = self._freeable(evacuated, before=segment) | release
         if closing:
             log.make_room(2 * PAGE_BYTES)
             freed.update(self._spares.give_back())
         evacuating = {*self._cleaner.evacuated, *self._cleaner.redo, self._cleaner.victim}
         root = msgspec.structs.replace(
             begun,
-            live_sectors=usage.live_sectors,
-            segments=self._held - len(freed),
+            live_sectors=self._checkpointer.live_sectors,
+            segments=held - sum(s < begun.unknown for s in freed),
             evacuated=tuple(sorted(evacuating - freed - {0})),
             sectors=self._checkpointer.map_root(0),
             usage=self._checkpointer.map_root(1),
@@ -354,6 +387,9 @@ class Disk:
         """
         prepared = self._prepared
         assert prepared is not None, "checkpoint() ran to its end"
+        with self.lock:  # nothing needs them any more, and soon they are another's
+            for segment in prepared.freed:
+                self._segments.drop(segment)
         self._lessor.commit(
             Checkpoint(prepared.root, prepared.sequence, clean, prepared.live_sectors),
             freed=prepared.freed,
@@ -374,7 +410,7 @@ class Disk:
         The spare segments go back. A volume that was never written says nothing.
         """
         with self.lock:
-            if not self._log.segment and not self._spares and not self._checkpointer.dirty_pages:
+            if not self.opened_segments and not self._spares:
                 return
             for _ in self.checkpoint(closing=True):
                 pass
@@ -393,6 +429,7 @@ class Disk:
         """Drop every key (I3): from here on nothing can be read or written."""
         with self.lock:
             self._segments.drop_all()
+            self._spares.give_back()
             self._log.close()
             self._mover.close()
 

@@ -86,6 +86,10 @@ class Spares:
             raise NoSpace(msg, hint="free space in the pool: destroy or trim something")
         return self._waiting.popleft()
 
+    def put_back(self, segment: int) -> None:
+        """Have a segment again that was taken and not written."""
+        self._waiting.appendleft(segment)
+
 
 class Appender:
     """One stream of records. Not thread-safe: the disk's lock is around it."""
@@ -219,13 +223,17 @@ class Appender:
 
     def _open(self, *, keep: int) -> None:
         segment = self._spares.take(keep=keep)
+        try:
+            self.on_open(segment)
+        except BaseException:
+            self._spares.put_back(segment)
+            raise
         base = self._segments.base(segment)
         assert base is not None, "a spare segment has a slot"
         self.segment, self.base, self.position = segment, base, 0
         self.entry_base = segment << SEGMENT_SHIFT
         self.stripe_end = 0
         self._segments.prepare(segment)
-        self.on_open(segment)
 
 
 def _no_cipher(*_: object) -> int:

@@ -8,7 +8,7 @@ have been durable means that the medium is older than the pool.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from scrubjay.base.errors import Corrupt
@@ -46,12 +46,13 @@ def replay(
     *,
     writer: Writer,
     usage: Usage,
+    names: Callable[[int, int], bool],
 ) -> Replayed:
     """Bring the maps from the checkpoint to the newest state.
 
     Raises Corrupt when the log ends before the sequence that the pool knows as flushed.
     """
-    run = _Replay(attachment, root, scanner, writer, usage)
+    run = _Replay(attachment, root, scanner, writer=writer, usage=usage, names=names)
     candidates = [s for s in _candidates(attachment, root) if scanner.has_slot(s)]
     for index, segment in enumerate(candidates):
         run.segment(segment, candidates[index + 1 :])
@@ -79,14 +80,17 @@ class _Replay:
         attachment: Attachment,
         root: Root | None,
         scanner: Scanner,
+        *,
         writer: Writer,
         usage: Usage,
+        names: Callable[[int, int], bool],
     ) -> None:
         self._attachment = attachment
         self._root = root
         self._scanner = scanner
         self._writer = writer
         self._usage = usage
+        self._names = names
         self.sequence = root.sequence if root else 0
         self.tag = bytes.fromhex(root.tag) if root else bytes(16)
         self.main: list[int] = []
@@ -153,7 +157,11 @@ class _Replay:
         )
 
     def _apply(self, segment: int, at: int, prefix: Prefix, header: Header) -> None:
-        if header.kind != WRITE:
+        if header.kind != WRITE:  # pages: what nothing names is of an unfinished checkpoint
+            for unit in _units(at, prefix, header):
+                entry = _entry(segment, unit)
+                if not self._names(unit.lba, entry):
+                    self._usage.displaced.append(entry)
             return
         # Runs are applied in their order: a drop stands in a record of its own.
         for lba, sectors in drops_of(header):
@@ -162,10 +170,7 @@ class _Replay:
             if unit.lba >= PAGE_ADDRESS:
                 msg = f"segment {segment} record at {at}: page address in a record of writes"
                 raise Corrupt(msg)
-            entry = pack(
-                segment=segment, offset_bytes=unit.offset_bytes, sectors=unit.sectors, index=0
-            )
-            self._writer.apply(unit.lba, unit.sectors, entry)
+            self._writer.apply(unit.lba, unit.sectors, _entry(segment, unit))
             self._usage.settle()
             first = unit.offset_bytes // SECTOR_BYTES
             for i in range(unit.sectors):
@@ -174,6 +179,10 @@ class _Replay:
 
 def _units(at: int, prefix: Prefix, header: Header) -> Iterator[Unit]:
     return units_of(header, at_bytes=at, units_at=prefix.units_at, record_bytes=prefix.record_bytes)
+
+
+def _entry(segment: int, unit: Unit) -> int:
+    return pack(segment=segment, offset_bytes=unit.offset_bytes, sectors=unit.sectors, index=0)
 
 
 def _candidates(attachment: Attachment, root: Root | None) -> list[int]:

@@ -45,6 +45,11 @@ class Usage:
         self.live[segment] = 0
         self.empty.add(segment)
 
+    def pin(self, segment: int) -> None:
+        """See to it that `wrote` cannot fail: a count too low would free what is live."""
+        self.count(segment)
+        self._words(segment)
+
     def wrote(self, segment: int, sectors: int) -> None:
         """Note that a record with so many sectors was appended."""
         live = self.count(segment)

@@ -174,7 +174,13 @@ class Writer:
     def _begin(self, *, payload_bytes: int, runs: int, keep: int) -> None:
         self._mark = len(self._usage.displaced)
         self._sectors = 0
-        self._log.begin(payload_bytes=payload_bytes, runs=runs, keep=keep)
+        log = self._log
+        log.begin(payload_bytes=payload_bytes, runs=runs, keep=keep)
+        try:
+            self._usage.pin(log.segment)
+        except BaseException:
+            log.staged = 0
+            raise
 
     def _append(self) -> None:
         log = self._log
