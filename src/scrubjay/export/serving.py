@@ -267,7 +267,6 @@ class Connection:
             return _HEADER_BYTES
         if command == wire.CMD_WRITE:
             if error and length > transmission.DRAIN_BYTES_MAX:
-                self._put_error(cookie, error)
                 self._ended = True
                 return _HEADER_BYTES
             self._write, self._write_error = (cookie, offset, length, flags), error
