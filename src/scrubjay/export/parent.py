@@ -59,6 +59,7 @@ def main(arguments: list[str]) -> int:
     """Run the parent until it is told to end."""
     try:
         run = _home(arguments) / "run"
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())  # a daemon waits for its own in a mask
         harden()
         if os.getsid(0) != os.getpid():
             with contextlib.suppress(PermissionError):  # a group's leader already

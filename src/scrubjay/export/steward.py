@@ -11,22 +11,31 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 
 from scrubjay.base.errors import Conflict, Denied, NoSpace, NotFound, ScrubjayError
-from scrubjay.base.ports import Medium
 from scrubjay.engine.disk import Disk
 from scrubjay.engine.lessor import Lessor
 
-__all__ = ["Steward"]
+__all__ = ["Pace", "Steward"]
 
-_RETRY_S = 1.0
-"""Between two attempts at what the daemon, or the full pool, refused."""
-_IDLE_S = 5.0
-"""Without a request for so long, a volume is checkpointed, which frees what it can."""
-_ASLEEP_S = 60.0
-"""Between two looks at a volume that has nothing to be done."""
 _PAUSE_S = 0.0005
 """Between two slices: a lock that is taken again at once lets nobody else in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long to wait for what."""
+
+    retry_s: float = 1.0
+    """Between two attempts at what the daemon, or the full pool, refused."""
+    idle_s: float = 5.0
+    """Without an append for so long, a volume is checkpointed, which frees what it can."""
+    asleep_s: float = 60.0
+    """Between two looks at a volume with nothing to be done."""
+
+
+_PACE = Pace()
 
 
 class Steward:
@@ -39,19 +48,19 @@ class Steward:
     def __init__(
         self,
         disk: Disk,
-        medium: Medium,
         lessor: Lessor,
         *,
         poison: Callable[[str], None],
         end: Callable[[ScrubjayError], None],
         complain: Callable[[str], None],
+        pace: Pace = _PACE,
     ) -> None:
         self._disk = disk
-        self._medium = medium
         self._lessor = lessor
         self._poison = poison
         self._end = end
         self._complain = complain
+        self._pace = pace
         self._changed = threading.Condition()
         self._kicked = False
         self._closing = False
@@ -99,7 +108,8 @@ class Steward:
                 self._complain(error.message)
             except OSError as error:  # an append that failed: its segment is closed by now
                 self._complain(f"upkeep: {error.strerror or error}")
-            self._wait()
+            if not self._disk.poisoned:
+                self._wait()
 
     def finish(self) -> None:
         """After the thread has ended: have the pool name a checkpoint that was left over."""
@@ -112,11 +122,12 @@ class Steward:
         with self._changed:
             if disk.full or disk.starving or self._uncommitted:
                 # It was refused just now: asking at once would change nothing.
-                self._changed.wait_for(lambda: self._closing, _RETRY_S)
+                self._changed.wait_for(lambda: self._closing, self._pace.retry_s)
                 return
             busy = disk.counters.appended_bytes != self._settled_bytes or disk.wants_cleaning()
             self._changed.wait_for(
-                lambda: self._kicked or self._closing, _IDLE_S if busy else _ASLEEP_S
+                lambda: self._kicked or self._closing,
+                self._pace.idle_s if busy else self._pace.asleep_s,
             )
 
     def _look(self) -> None:
@@ -200,7 +211,7 @@ class Steward:
                     break
             self._breathe()
         try:
-            self._medium.sync()
+            self._disk.sync()
         except OSError as error:
             self._poison(f"sync failed: {error.strerror or error}")
             raise
