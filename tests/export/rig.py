@@ -15,6 +15,7 @@ from pathlib import Path
 from scrubjay.base.errors import Conflict, NoSpace, ScrubjayError
 from scrubjay.base.ids import BranchNo, Entry, LineageNo, SegmentId, Slot, VolumeId
 from scrubjay.base.units import MIB, SEGMENT_BYTES, SLOTS_OFFSET_BYTES
+from scrubjay.client.nbd import NbdClient
 from scrubjay.control.attachments import Start
 from scrubjay.control.liveness import Liveness
 from scrubjay.engine.lessor import GROUP_SEGMENTS, Attachment, Checkpoint, Grant
@@ -23,7 +24,9 @@ from scrubjay.export.exporters import Exporters
 from scrubjay.export.launcher import Launcher
 from scrubjay.media.file import PoolFile
 
-__all__ = ["FakeLeases", "Home", "SystemEntropy", "home", "until"]
+__all__ = ["Connect", "FakeLeases", "FakeVolume", "Home", "descriptors", "ended", "home", "until"]
+
+Connect = Callable[[Path], NbdClient]
 
 FRESH = Checkpoint(Entry(0), 0, True, 0)
 
@@ -35,6 +38,22 @@ def until(condition: Callable[[], bool], *, timeout_s: float = 30) -> None:
         if time.monotonic() > deadline:
             raise AssertionError("waited in vain")
         time.sleep(0.01)
+
+
+def descriptors(pid: int) -> list[str]:
+    """Return what a process has open."""
+    found = []
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            found.append(str(each.readlink()))
+        except FileNotFoundError:
+            continue
+    return found
+
+
+def ended(pid: int) -> bool:
+    """Tell whether a process is no more, not even as a zombie."""
+    return not Path(f"/proc/{pid}").exists()
 
 
 class SystemEntropy:

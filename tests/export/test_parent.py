@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -21,7 +20,7 @@ from scrubjay.base.units import MIB
 from scrubjay.client.nbd import NbdClient
 from scrubjay.export.launcher import Launcher
 from scrubjay.export.messages import Fork, FromParent, ListFamily, Message, decoded
-from tests.export.rig import Home, home, until
+from tests.export.rig import Home, descriptors, ended, until
 
 pytestmark = pytest.mark.real()
 
@@ -31,13 +30,6 @@ _HEAVY = (
 )  # fmt: skip
 _DECODER = msgspec.msgpack.Decoder(FromParent)
 _DESCRIPTORS = 3 + 4  # standard ones; lock, listener, both ends of the wake-up pipe
-
-
-@pytest.fixture
-def here() -> Iterator[Home]:
-    """A home with a parent and a daemon's export room."""
-    with home() as made:
-        yield made
 
 
 def _children(pid: int) -> list[int]:
@@ -125,7 +117,7 @@ def test_parent_killed_interrupts_nobody(here: Home) -> None:
     with NbdClient(here.attach(first)) as client:
         client.write(0, b"x" * 4096)
         os.kill(here.parent, signal.SIGKILL)
-        until(lambda: not Path(f"/proc/{here.parent}").exists())
+        until(lambda: ended(here.parent))
         assert client.read(0, 4096) == b"x" * 4096
         here.attach(second)
         client.flush()
@@ -139,7 +131,7 @@ def test_parent_told_to_end_leaves_its_exporters(here: Home) -> None:
     volume = here.volume()
     with NbdClient(here.attach(volume)) as client:
         here.launcher.end()
-        until(lambda: not Path(f"/proc/{here.parent}").exists())
+        until(lambda: ended(here.parent))
         assert not (here.run / "parent.sock").exists()
         client.write(0, b"y" * 4096)
         here.exporters.detach(volume)
@@ -168,7 +160,7 @@ def test_parent_reaps_every_child(here: Home) -> None:
     until(lambda: not _children(here.parent))
     exits = {each.pid: each.status for each in here.launcher.ensure().exits}
     assert [exits[each] for each in pids] == [0, 0, -9]
-    until(lambda: len(list(Path(f"/proc/{here.parent}/fd").iterdir())) == _DESCRIPTORS)
+    until(lambda: len(descriptors(here.parent)) == _DESCRIPTORS)
 
 
 def test_parent_lives_in_its_own_session(here: Home) -> None:
@@ -200,7 +192,7 @@ def test_parent_descriptors_sent_unasked_are_closed(here: Home) -> None:
             _say(client, listing, *nowhere)
         for each in nowhere:
             os.close(each)
-    until(lambda: len(list(Path(f"/proc/{here.parent}/fd").iterdir())) == _DESCRIPTORS)
+    until(lambda: len(descriptors(here.parent)) == _DESCRIPTORS)
 
 
 def test_fork_without_its_descriptor_is_refused(here: Home) -> None:
