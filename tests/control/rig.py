@@ -5,14 +5,14 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
 from scrubjay.base.errors import ScrubjayError, Unavailable
 from scrubjay.base.ids import Epoch, SegmentId, VolumeId
-from scrubjay.base.ports import Buffer
+from scrubjay.base.ports import Buffer, Extent
 from scrubjay.catalog.database import Database
 from scrubjay.catalog.operations import Operations as OperationRows
 from scrubjay.control.attachments import Attachments, Start
@@ -32,7 +32,7 @@ from tests.media.rig import size_of
 from tests.sinks.disks import POOL, SINK
 
 SOMEWHERE = Worth(Grade.CONDITIONAL, "memory", "it is for tests")
-SLOTS = 40
+SLOTS = 100
 Step = tuple[str, Io]
 
 
@@ -79,11 +79,12 @@ class Watched(SimulatedMedium):
             self.steps.append((self.name, Io(IoKind.WRITE, offset_bytes, bytes(data))))
         return super().write(offset_bytes, data)
 
-    def sync(self) -> None:
+    def sync(self, extents: Sequence[Extent] | None = None) -> None:
         """Note, then sync."""
         if self.steps is not None:
-            self.steps.append((self.name, Io(IoKind.SYNC)))
-        super().sync()
+            named = None if extents is None else tuple(extents)
+            self.steps.append((self.name, Io(IoKind.SYNC, extents=named)))
+        super().sync(extents)
 
 
 class SinkFile:
@@ -157,7 +158,7 @@ class Disks:
         name, io = step
         medium = self.pool if name == "pool" else self.sink
         if io.kind is IoKind.SYNC:
-            medium.sync()
+            medium.sync(io.extents)
         else:
             medium.write(io.offset_bytes, io.data)
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import errno
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
-from scrubjay.base.ports import Medium
+from scrubjay.base.ports import Extent, Medium
 from scrubjay.export import exporter
 from scrubjay.export.messages import Fork
 from scrubjay.media.file import PoolFile
@@ -22,11 +23,11 @@ class BadDisk(PoolFile):
 
     fails: Path
 
-    def sync(self) -> None:
+    def sync(self, extents: Sequence[Extent] | None = None) -> None:
         """Sync, or fail."""
         if self.fails.exists():
             raise OSError(errno.EIO, "Input/output error")
-        super().sync()
+        super().sync(extents)
 
 
 def _open(pool: Path) -> Medium:

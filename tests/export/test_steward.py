@@ -71,7 +71,6 @@ class _Stage:
         self.complaints: list[str] = []
         self.steward = Steward(
             self.disk,
-            self.medium,
             self.lessor,
             poison=self._poison,
             end=self.ends.append,

@@ -159,10 +159,10 @@ class Watched(SimulatedMedium):
         self.writes += 1
         return super().write(offset_bytes, data)
 
-    def sync(self) -> None:
+    def sync(self, extents: Sequence[tuple[int, int]] | None = None) -> None:
         """Tell, then sync."""
         self.on_sync()
-        super().sync()
+        super().sync(extents)
 
 
 def _nothing() -> None:
@@ -209,7 +209,7 @@ class Volume:
         self.upkeep = Upkeep(self.disk, self.keeper)
         self.complaints: list[str] = []
         self.poisoned: list[str] = []
-        self.flusher = Flusher(self.medium, self._poison)
+        self.flusher = Flusher(self.disk.sync, self._poison)
         self._flushing = threading.Thread(target=self.flusher.run, daemon=True)
         self._flushing.start()
         self._clients: list[Client] = []

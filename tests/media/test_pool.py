@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -12,6 +12,7 @@ import pytest
 
 from scrubjay.base.errors import Conflict, Corrupt, Invalid, Unavailable
 from scrubjay.base.ids import LineageNo, Slot
+from scrubjay.base.ports import Extent
 from scrubjay.base.units import MIB
 from scrubjay.keys.table import Kind, Node
 from scrubjay.media.file import PoolFile
@@ -35,12 +36,12 @@ class Gated(SimulatedMedium):
         self.opened.set()
         self.syncs = 0
 
-    def sync(self) -> None:
+    def sync(self, extents: Sequence[Extent] | None = None) -> None:
         """Count, say so, wait, sync."""
         self.syncs += 1
         self.reached.set()
         self.opened.wait()
-        super().sync()
+        super().sync(extents)
 
 
 def test_pool_when_created_holds_its_records_and_opens_again(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ and opened again. The last tests plant a bug and expect the same check to find i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -15,6 +15,7 @@ import pytest
 
 from scrubjay.base.errors import ScrubjayError
 from scrubjay.base.ids import Epoch, LineageNo, Slot
+from scrubjay.base.ports import Extent
 from scrubjay.base.units import MIB
 from scrubjay.keys.table import Kind, Node
 from scrubjay.media.change import Change
@@ -156,10 +157,10 @@ class Deaf(SimulatedMedium):
 
     deaf = False
 
-    def sync(self) -> None:
+    def sync(self, extents: Sequence[Extent] | None = None) -> None:
         """Do it, or say so."""
         if not self.deaf:
-            super().sync()
+            super().sync(extents)
 
 
 class DropsSyncs(SimulatedMedium):
@@ -167,11 +168,11 @@ class DropsSyncs(SimulatedMedium):
 
     syncs = 0
 
-    def sync(self) -> None:
+    def sync(self, extents: Sequence[Extent] | None = None) -> None:
         """Do it, or say so."""
         self.syncs += 1
         if self.syncs % 2 == 0:
-            super().sync()
+            super().sync(extents)
 
 
 class SuperblockFirst(SimulatedMedium):

@@ -146,3 +146,17 @@ def test_flip_of_a_bit_changes_that_bit_alone() -> None:
     assert medium.peek(0, 3) == b"acc"
     assert medium.crash(lambda _: 0).peek(0, 3) == b"acc"
     assert [offset for offset, _ in medium.written()] == [0]
+
+
+def test_sync_of_extents_leaves_the_rest_undecided() -> None:
+    """A sync of a part promises nothing about writes elsewhere (I4)."""
+    medium = SimulatedMedium(1 << 20)
+    medium.write(0, b"a" * 4096)
+    medium.write(65536, b"b" * 4096)
+
+    medium.sync([(0, 4096)])
+
+    crashed = medium.crash(lambda _: 0)
+    assert crashed.peek(0, 4096) == b"a" * 4096
+    outcomes = {bytes(each.peek(65536, 4096)) for each in medium.crashes()}
+    assert {bytes(4096), b"b" * 4096} <= outcomes

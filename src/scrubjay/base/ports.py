@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-__all__ = ["Buffer", "Clock", "Entropy", "Medium"]
+__all__ = ["Buffer", "Clock", "Entropy", "Extent", "Medium"]
 
 Buffer = bytes | bytearray | memoryview
+Extent = tuple[int, int]
+"""(offset, length) on a medium, in bytes."""
 
 
 class Clock(Protocol):
@@ -54,15 +56,16 @@ class Medium(Protocol):
         """Write at `offset_bytes`; return the bytes written, fewer when it came up short."""
         ...
 
-    def sync(self) -> None:
-        """Make every write that returned before this call durable.
+    def sync(self, extents: Sequence[Extent] | None = None) -> None:
+        """Make every write that returned before this call durable; with `extents`, those to them.
 
+        To name extents is what keeps one volume's FLUSH from paying for its neighbours.
         After a failure nothing is known about any write since the last success, and
         no later success says anything about them (I4).
         """
         ...
 
-    def advise(self, extents: Sequence[tuple[int, int]]) -> None:
+    def advise(self, extents: Sequence[Extent]) -> None:
         """Announce reads of (offset, length) to come; may do nothing."""
         ...
 

@@ -140,6 +140,7 @@ class Checkpointer:
             msg = f"checkpoint root: {len(text)} bytes, expected at most {PAGE_BYTES}"
             raise Corrupt(msg)
         (self.root_entry,) = self._append([(ROOT_ADDRESS, memoryview(text))])
+        self._usage.wrote(self._log.segment, 1)
         return self.root_entry
 
     def names(self, address: int, entry: int) -> bool:
@@ -168,8 +169,7 @@ class Checkpointer:
             leaving = {
                 (kind, level, index)
                 for kind, pages in self._maps.items()
-                for level, index in pages.leaving()
-                if level or kind == USAGE_MAP
+                for level, index in pages.leaving(leaves=pages.dirty if kind == USAGE_MAP else ())
             } - known
             if not leaving:
                 break
@@ -196,11 +196,15 @@ class Checkpointer:
             (blank if not level and page == EMPTY else full).append((index, page))
         addresses = [(page_address(kind, level, index), page.cast("B")) for index, page in full]
         entries = self._append(addresses) if addresses else []
-        left = [
-            pages.placed(level, index, entry)
-            for (index, _), entry in zip(full, entries, strict=True)
-        ]
-        left += [pages.placed(level, index, 0) for index, _ in blank]
+        try:
+            left = [
+                pages.placed(level, index, entry)
+                for (index, _), entry in zip(full, entries, strict=True)
+            ]
+            left += [pages.placed(level, index, 0) for index, _ in blank]
+        finally:  # behind `placed`: one of the pages may be the one that counts these
+            if entries:
+                self._usage.wrote(self._log.segment, len(entries))
         if not level and kind != USAGE_MAP:  # of the others it was foreseen
             self._usage.displaced += left
 
@@ -210,7 +214,5 @@ class Checkpointer:
         log.begin(payload_bytes=len(pages) * PAGE_BYTES, runs=len(pages), keep=0, whole=True)
         entries = [log.seal(address, page) for address, page in pages]
         log.runs.extend(write_run(address, 1) for address, _ in pages)
-        segment = log.segment
         log.append(PAGE)
-        self._usage.wrote(segment, len(pages))
         return entries

@@ -226,7 +226,6 @@ class Cleaner:
         for origin, _, count in staged:  # in memory and staying there: no step below can fail
             self._moves.writable(origin >> LEAF_SHIFT)
             self._moves.writable(origin + count - 1 >> LEAF_SHIFT)
-        self._usage.pin(segment)
         self._appending = True
         mover.append(MOVE, chained=False)
         self._appending = False

@@ -75,6 +75,7 @@ class Disk:
         self, medium: Medium, lessor: Lessor, arena: KeyArena, attachment: Attachment
     ) -> None:
         self.lock = threading.Lock()
+        self._syncing = threading.Lock()
         self.attachment = attachment
         self.size_bytes = attachment.size_bytes
         self.map_limit_pages = MAP_LIMIT_PAGES
@@ -164,6 +165,7 @@ class Disk:
         self._mover = Appender(self._medium, self._segments, self._spares, stream)
         self._log.on_open = lambda segment: self._opened(segment, MAIN)
         self._mover.on_open = lambda segment: self._opened(segment, MOVED)
+        self._log.pin = self._mover.pin = usage.pin
         self._reader = Reader(self._medium, self._segments, self._map, moves, self._log)
         self._writer = Writer(self._log, self._map, usage)
         self._checkpointer = Checkpointer(
@@ -404,6 +406,18 @@ class Disk:
             self._checkpoints += 1
             self._prepared = None
 
+    def sync(self) -> None:
+        """Make durable all that was appended; without the lock, and at one's own cost alone.
+
+        Raises OSError: then the volume is to be poisoned (I4).
+        """
+        with self._syncing:  # who finds nothing left to sync must wait for who took it
+            bases: set[int] = set()
+            for unsynced in (self._log.unsynced, self._mover.unsynced):
+                while unsynced:
+                    bases.add(unsynced.popleft())
+            self._medium.sync([(base, SEGMENT_BYTES) for base in bases])
+
     def detach(self) -> None:
         """Write and commit a last checkpoint; nothing may be written afterwards.
 
@@ -414,7 +428,7 @@ class Disk:
                 return
             for _ in self.checkpoint(closing=True):
                 pass
-        self._medium.sync()
+        self.sync()
         self.commit_checkpoint(clean=True)
 
     def resize(self, size_bytes: int) -> None:

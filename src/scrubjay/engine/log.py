@@ -101,6 +101,8 @@ class Appender:
         self._stream = stream
         self.on_open: Callable[[int], None] = lambda _segment: None
         """Called with the id of each segment that is opened."""
+        self.pin: Callable[[int], None] = lambda _segment: None
+        """Called with the open segment before a record is begun, which fails if it does."""
         self.stage = memoryview(bytearray(STAGE_BYTES))
         self.segment = 0
         """The open segment; 0: none."""
@@ -123,6 +125,8 @@ class Appender:
         self.tag = bytes(TAG_BYTES)
         """Of the last header that was appended."""
         self.appended_bytes = 0
+        self.unsynced: deque[int] = deque()
+        """Where the segments begin that were appended to since the last sync drained it."""
 
     def begin(
         self, *, payload_bytes: int, runs: int, keep: int, origins: int = 0, whole: bool = False
@@ -139,6 +143,7 @@ class Appender:
         if not self.segment or room < least:
             self._open(keep=keep)
             room = SEGMENT_BYTES
+        self.pin(self.segment)
         self.limit = min(STAGE_BYTES, room)
         self.units_at = self.staged = units_at
         self.runs_max = runs
@@ -208,6 +213,7 @@ class Appender:
                 f"segment {self.segment}: {done} bytes of a record, expected {record_bytes}",
             )
         self.position = at + record_bytes
+        self.unsynced.append(self.base)
         self.appended_bytes += record_bytes
         if chained:
             self.sequence += 1

@@ -10,7 +10,7 @@ Hot paths look into `leaves` themselves and call a method only on a miss.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from scrubjay.base.units import PAGE_BYTES
 
@@ -137,12 +137,12 @@ class PagedMap:
             return sorted(self.dirty)
         return sorted(index for at, index in self._dirty_uppers if at == level)
 
-    def leaving(self) -> set[tuple[int, int]]:
-        """Return (level, index) of each page that has to leave its place.
+    def leaving(self, *, leaves: Iterable[int]) -> set[tuple[int, int]]:
+        """Return (level, index) of each page that leaves its place when these leaves do.
 
-        Those are the dirty ones and all above them.
+        Those are the leaves, the dirty upper pages, and all above them.
         """
-        found = {(0, index) for index in self.dirty} | self._dirty_uppers
+        found = {(0, index) for index in leaves} | self._dirty_uppers
         for level, index in list(found):
             found |= {(up, index >> LEAF_SHIFT * (up - level)) for up in range(level, self.height)}
         return found

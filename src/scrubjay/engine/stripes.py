@@ -110,7 +110,8 @@ class Segments:
     def prepare(self, segment: int) -> None:
         """Make the ciphers of a segment that is about to be written, all at once."""
         base, key = self.base(segment), self._arena.get(segment)
-        assert base is not None and key is not None, "a segment to be written has slot and key"
+        assert base is not None, "a segment to be written has a slot"
+        assert key is not None, "and a key from which all stripes derive"
         self._make_room(STRIPES)
         for number, stripe_key in enumerate(children(key, range(STRIPES))):
             cipher = AESGCM(stripe_key)

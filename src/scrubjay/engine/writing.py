@@ -174,13 +174,7 @@ class Writer:
     def _begin(self, *, payload_bytes: int, runs: int, keep: int) -> None:
         self._mark = len(self._usage.displaced)
         self._sectors = 0
-        log = self._log
-        log.begin(payload_bytes=payload_bytes, runs=runs, keep=keep)
-        try:
-            self._usage.pin(log.segment)
-        except BaseException:
-            log.staged = 0
-            raise
+        self._log.begin(payload_bytes=payload_bytes, runs=runs, keep=keep)
 
     def _append(self) -> None:
         log = self._log

@@ -128,10 +128,9 @@ class Exporter:
         disk.attach()
         self._disk = disk
         disk.resize(max(disk.size_bytes, self._size_bytes))
-        self._flusher = Flusher(medium, self._poison)
+        self._flusher = Flusher(disk.sync, self._poison)
         self._steward = Steward(
             disk,
-            medium,
             self._lessor,
             poison=self._poison,
             end=self._replaced,

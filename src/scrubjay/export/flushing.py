@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
-from scrubjay.base.ports import Medium
 from scrubjay.nbd import wire
 from scrubjay.nbd.wire import Cookie
 
@@ -27,10 +26,10 @@ class Waiter(Protocol):
 
 
 class Flusher:
-    """Syncs the medium for all connections of a volume."""
+    """Syncs for all connections of a volume; `sync` raises OSError when it fails."""
 
-    def __init__(self, medium: Medium, poison: Callable[[str], None]) -> None:
-        self._medium = medium
+    def __init__(self, sync: Callable[[], None], poison: Callable[[str], None]) -> None:
+        self._sync_all = sync
         self._poison = poison
         self._condition = threading.Condition()
         self._waiting: list[tuple[Waiter, Cookie]] = []
@@ -69,7 +68,7 @@ class Flusher:
         """Sync; after a failure never again, for what another one says means nothing."""
         if not self._error:
             try:
-                self._medium.sync()
+                self._sync_all()
             except OSError as failure:
                 self._error = wire.EIO
                 self._poison(f"sync failed: {failure.strerror or failure}")

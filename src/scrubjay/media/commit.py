@@ -12,6 +12,7 @@ from scrubjay.keys.table import Node, wipe
 from scrubjay.media.pages import Pages, write_whole
 from scrubjay.media.superblock import (
     COPY_OFFSETS_BYTES,
+    SUPERBLOCK_BYTES,
     Secrets,
     Superblock,
     copy_offset_bytes,
@@ -61,8 +62,8 @@ class Committer:
         OSError when anything fails on the way: then the outcome is unknown.
         """
         if sealed:
-            pages.write(sealed)
-            sync_all(self._media)
+            for number, extents in pages.write(sealed).items():
+                self._media[number].sync(extents)
         rotates = crown.epoch != block.epoch
         for _ in COPY_OFFSETS_BYTES if rotates else COPY_OFFSETS_BYTES[:1]:
             block = replace(
@@ -72,7 +73,8 @@ class Committer:
                 committed_ns=self._clock.now_ns(),
             )
             self._write_superblocks(block, crown)
-            sync_all(self._media)
+            for medium in self._media:
+                medium.sync([(copy_offset_bytes(block.generation), SUPERBLOCK_BYTES)])
         if rotates and not self.is_whole(read_copies(self._media), block, crown):
             raise Corrupt(f"pool {block.pool_id}: superblocks read back are not those written")
         return block

@@ -31,7 +31,8 @@ from scrubjay.base.errors import (
     ScrubjayError,
     Unavailable,
 )
-from scrubjay.base.ports import Buffer
+from scrubjay.base.ports import Buffer, Extent
+from scrubjay.media.ranges import RangeSync
 
 __all__ = ["PoolFile"]
 
@@ -51,6 +52,7 @@ class PoolFile:
         self._size_bytes = os.lseek(descriptor, 0, os.SEEK_END)
         self._failure = ""
         self._syncing = Lock()
+        self._range = RangeSync(descriptor, self._size_bytes)
 
     @classmethod
     def create(cls, path: Path, *, size_bytes: int, sparse: bool = False) -> Self:
@@ -121,18 +123,19 @@ class PoolFile:
             raise OSError(errno.ENOSPC, "write past the end", str(self._path))
         return os.pwrite(self._descriptor, data, offset_bytes)
 
-    def sync(self) -> None:
-        """Make every write that returned before this call durable, or poison the handle."""
+    def sync(self, extents: Sequence[Extent] | None = None) -> None:
+        """Make writes durable, all or those to a few extents, or poison the handle."""
         with self._syncing:  # a failure is reported once: nobody else may sync past it
             if self._failure:
                 self._refuse()
             try:
-                os.fdatasync(self._descriptor)
+                if extents is None or not self._range.sync(extents):
+                    os.fdatasync(self._descriptor)
             except OSError as error:
                 self._failure = f"a sync failed before ({error.strerror})"
                 raise
 
-    def advise(self, extents: Sequence[tuple[int, int]]) -> None:
+    def advise(self, extents: Sequence[Extent]) -> None:
         """Have the system read (offset, length) ahead."""
         if self._failure:
             self._refuse()
@@ -144,6 +147,7 @@ class PoolFile:
         descriptor, self._descriptor = self._descriptor, -1
         self._failure = self._failure or "closed"
         if descriptor >= 0:
+            self._range.close()
             os.close(descriptor)
 
     def _refuse(self) -> None:

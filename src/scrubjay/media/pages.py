@@ -16,7 +16,7 @@ from typing import NewType
 
 from scrubjay.base.errors import Corrupt, Unavailable
 from scrubjay.base.ids import Slot
-from scrubjay.base.ports import Medium
+from scrubjay.base.ports import Extent, Medium
 from scrubjay.base.units import PAGE_BYTES, TAG_BYTES
 from scrubjay.keys.aead import seal, unseal
 from scrubjay.media.geometry import SLOT_PAGES, Geometry
@@ -96,8 +96,11 @@ class Pages:
             if wanted:
                 self._media[index].advise(wanted)
 
-    def write(self, pages: Mapping[int, bytes]) -> None:
-        """Write sealed pages, neighbours in one piece; OSError when any comes up short."""
+    def write(self, pages: Mapping[int, bytes]) -> dict[int, list[Extent]]:
+        """Write sealed pages, neighbours in one piece; OSError when any comes up short.
+
+        Returns for each medium what to sync: one extent for each slot written into.
+        """
         start: tuple[int, int] | None = None
         run: list[bytes] = []
         for page in sorted(pages):
@@ -109,6 +112,18 @@ class Pages:
             run.append(pages[page])
         if start is not None:
             write_whole(self._media[start[0]], start[1], b"".join(run))
+        return self._extents(pages)
+
+    def _extents(self, pages: Iterable[int]) -> dict[int, list[Extent]]:
+        slots: dict[int, tuple[int, int]] = {}
+        for page in pages:
+            first, last = slots.get(page // SLOT_PAGES, (page, page))
+            slots[page // SLOT_PAGES] = min(first, page), max(last, page)
+        extents: dict[int, list[Extent]] = {}
+        for first, last in slots.values():
+            medium, offset_bytes = self._geometry.place_of_page(first)
+            extents.setdefault(medium, []).append((offset_bytes, (last - first + 1) * PAGE_BYTES))
+        return extents
 
     def _load(self, page: int) -> bytes:
         if page >= self._geometry.slots * SLOT_PAGES:

@@ -21,7 +21,7 @@ from enum import Enum, auto
 from itertools import combinations, pairwise
 from threading import RLock
 
-from scrubjay.base.ports import Buffer
+from scrubjay.base.ports import Buffer, Extent
 
 __all__ = ["Choose", "Fault", "Io", "IoKind", "SimulatedMedium", "replay"]
 
@@ -63,6 +63,8 @@ class Io:
     kind: IoKind
     offset_bytes: int = 0
     data: bytes = b""
+    extents: tuple[Extent, ...] | None = None
+    """What a sync was asked for; None: everything."""
 
 
 class SimulatedMedium:
@@ -130,8 +132,11 @@ class SimulatedMedium:
                 _fail(fault)
             return len(kept)
 
-    def sync(self) -> None:
-        """Make what was written durable; after a failure it never becomes so."""
+    def sync(self, extents: Sequence[Extent] | None = None) -> None:
+        """Make what was written durable, or what was written to these extents.
+
+        After a failure nothing that was unsynced ever becomes durable.
+        """
         with self._lock:
             fault = self._next_fault(IoKind.SYNC)
             if fault is not None:
@@ -139,16 +144,21 @@ class SimulatedMedium:
                     self._doomed.update(self._sectors(offset_bytes, data))
                 self._unsynced.clear()
                 _fail(Fault.NO_SPACE if fault is Fault.NO_SPACE else Fault.ERROR)
+            left = []
             for offset_bytes, data in self._unsynced:
+                if extents is not None and not _touches(extents, offset_bytes, len(data)):
+                    left.append((offset_bytes, data))
+                    continue
                 _put(self._durable, offset_bytes, data)
                 if self._doomed:
                     for sector, _ in self._sectors(offset_bytes, data):
                         self._doomed.pop(sector, None)
-            self._unsynced.clear()
+            self._unsynced = left
             if self._record:
-                self.trace.append(Io(IoKind.SYNC))
+                named = None if extents is None else tuple(extents)
+                self.trace.append(Io(IoKind.SYNC, extents=named))
 
-    def advise(self, extents: Sequence[tuple[int, int]]) -> None:
+    def advise(self, extents: Sequence[Extent]) -> None:
         """Note what was announced; all of it is near."""
         if self._closed:
             raise OSError(errno.EBADF, "closed")
@@ -278,10 +288,17 @@ def replay(trace: Iterable[Io], medium: SimulatedMedium) -> Iterator[SimulatedMe
     yield medium
     for step in trace:
         if step.kind is IoKind.SYNC:
-            medium.sync()
+            medium.sync(step.extents)
         else:
             medium.write(step.offset_bytes, step.data)
         yield medium
+
+
+def _touches(extents: Sequence[Extent], offset_bytes: int, length_bytes: int) -> bool:
+    return any(
+        start < offset_bytes + length_bytes and offset_bytes < start + size
+        for start, size in extents
+    )
 
 
 def _put(blocks: dict[int, bytes], offset_bytes: int, data: bytes) -> None:
