@@ -102,7 +102,7 @@ class Leases:
             lineage = change.lineage(LineageNo(record.lineage))
             ids = segment_range(group)
             born = range(max(ids.start, 1), min(ids.stop, lineage.next_segment))
-            return _grants(change, record, born)
+            return _grants(change, record, born) if born else []
 
     def commit(
         self, volume: VolumeId, epoch: int, checkpoint: Checkpoint, *, freed: Sequence[SegmentId]

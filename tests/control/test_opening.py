@@ -1,0 +1,150 @@
+"""Opening pool, sink and catalog: which may be older, and which may not."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from scrubjay.base.errors import Conflict, Corrupt, Denied, Invalid, Unavailable
+from scrubjay.base.ids import Epoch
+from scrubjay.base.units import GIB
+from scrubjay.catalog.database import Database
+from scrubjay.catalog.index import Identity, Index
+from scrubjay.media.simulated import Fault, IoKind
+from scrubjay.sinks.file import FileSink
+from tests.control.rig import SOMEWHERE, Disks, Seeded, SinkFile, World, copy_catalog
+from tests.sinks.disks import POOL
+
+
+def names(world: World) -> list[str]:
+    """The volumes' names, as the catalog has them."""
+    return [each.record.name for each in world.volumes.page(after="", limit=99)]
+
+
+def test_catalog_of_an_hour_ago_is_brought_forward(world: World) -> None:
+    """The pool is right: what was made and destroyed since is known again (I6)."""
+    world.volumes.create("old", tenant="acme", size_bytes=GIB)
+    folder = copy_catalog(world.folder, world.folder / "backup")
+    world.volumes.create("new", tenant="acme", size_bytes=GIB)
+    world.tenants.create("newco")
+    world.destroy("old")
+    world.forgetting.carry_out()
+    again = World(world.disks, folder, seed=2)
+    assert names(again) == ["new"]
+    assert again.tenants.find("newco").id == 3
+    again.close()
+
+
+def test_catalog_that_is_empty_is_filled_from_the_pool(world: World) -> None:
+    """With pool and sink alone everything but the history comes back."""
+    world.volumes.create("a", tenant="zeta", size_bytes=GIB)
+    folder = world.folder / "rebuilt"
+    folder.mkdir()
+    Database.create(folder / "catalog.db").close()
+    again = World(world.disks, folder, seed=2)
+    assert names(again) == ["a"]
+    assert again.volumes.find("a").tenant == "zeta"
+    again.close()
+
+
+def test_pool_of_an_hour_ago_is_refused_by_the_catalog(world: World) -> None:
+    """A pool that was put back loses what came after: it is refused, not believed (I6)."""
+    backup = world.disks.copied()
+    world.volumes.create("new", tenant="acme", size_bytes=GIB)
+    world.database.close()
+    with pytest.raises(Corrupt, match="generation") as caught:
+        World(backup, world.folder, seed=2)
+    assert "newest" in caught.value.hint
+
+
+def test_progress_without_names_is_remembered_too(world: World) -> None:
+    """Leases and checkpoints move the pool on: an older copy of it is refused as well (I6)."""
+    a = world.written("a", tenant="acme")
+    backup = world.disks.copied()
+    world.leases.lease(a.id, a.epoch, count=1, above=a.grants[-1].segment)
+    world.keeper.remember()
+    world.close()
+    with pytest.raises(Corrupt, match="generation"):
+        World(backup, world.folder, seed=2)
+
+
+def test_pool_of_before_a_forgetting_is_refused_by_the_sink(world: World) -> None:
+    """Also without a catalog that remembers: its epoch is gone (I6)."""
+    world.volumes.create("a", tenant="acme", size_bytes=GIB)
+    before = world.disks.copied()
+    world.destroy("a")
+    world.forgetting.carry_out()
+    folder = world.folder / "none"
+    folder.mkdir()
+    Database.create(folder / "catalog.db").close()
+    with pytest.raises(Denied) as caught:
+        World(Disks(before.pool, world.disks.sink), folder, seed=2)
+    assert caught.value.hint
+
+
+def test_sink_of_before_a_forgetting_is_refused(world: World) -> None:
+    """A sink from a backup brings nothing back (I6)."""
+    world.volumes.create("a", tenant="acme", size_bytes=GIB)
+    before = world.disks.copied()
+    world.destroy("a")
+    world.forgetting.carry_out()
+    with pytest.raises(Denied):
+        World(Disks(world.disks.pool, before.sink), world.folder, seed=2)
+
+
+def test_sink_of_another_pool_is_refused(world: World) -> None:
+    """A foreign sink is told from a damaged one."""
+    disks = Disks.blank()
+    FileSink.format(
+        SinkFile(disks.sink),
+        Seeded(Random(9)),
+        SOMEWHERE,
+        sink_id=uuid.UUID(int=5),
+        pool_id=POOL,
+        epoch=Epoch(1),
+    )
+    with pytest.raises(Invalid, match="foreign"):
+        World(Disks(world.disks.pool, disks.sink), world.folder, seed=2)
+
+
+def test_catalog_of_another_pool_is_refused(world: World) -> None:
+    """An index of something else is not brought forward over this."""
+    Index(world.database).bring_forward(Identity(uuid.UUID(int=5), 1), [], [])
+    with pytest.raises(Conflict, match="catalog") as caught:
+        World(world.disks, world.folder, seed=2)
+    assert "home rebuild" in caught.value.hint
+
+
+def test_index_that_fell_behind_is_brought_forward_when_next_looked_at(
+    world: World, tmp_path: Path
+) -> None:
+    """A volume whose entry the catalog could not take is made all the same, and found."""
+    catalog = tmp_path / "catalog.db"
+    shutil.copy(catalog, tmp_path / "kept")
+    with world.database.writing() as connection:
+        connection.exec_driver_sql(
+            "CREATE TRIGGER full BEFORE INSERT ON volumes"
+            " BEGIN SELECT RAISE(FAIL, 'disk full'); END"
+        )
+    made = world.volumes.create("a", tenant="acme", size_bytes=GIB)
+    with world.database.writing() as connection:
+        connection.exec_driver_sql("DROP TRIGGER full")
+    assert world.volumes.find("a") == made
+    assert names(world) == ["a"]
+
+
+def test_pool_that_stopped_refuses_every_change_until_opened_anew(world: World) -> None:
+    """A failed sync is never retried (I4): nothing is claimed that is not durable."""
+    world.disks.pool.inject(Fault.ERROR, kind=IoKind.SYNC)
+    with pytest.raises(Unavailable):
+        world.volumes.create("a", tenant="acme", size_bytes=GIB)
+    with pytest.raises(Unavailable):
+        world.volumes.create("b", tenant="acme", size_bytes=GIB)
+    world.close()
+    again = World(Disks(world.disks.pool.crash(lambda _count: 0), world.disks.sink), world.folder)
+    again.volumes.create("b", tenant="acme", size_bytes=GIB)
+    again.close()
