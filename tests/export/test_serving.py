@@ -302,7 +302,7 @@ def test_flush_and_fua_are_answered_behind_a_sync_and_others_are_not(volume: Vol
         client.talk.ask(wire.CMD_TRIM, length=4096, flags=FUA),
     ]
     plain = write_of(client.talk, 12288, some(4096))
-    client.sock.sendall(b"".join(each for _, each in [*batch, plain]))
+    client.send(b"".join(each for _, each in [*batch, plain]))
     assert client.hear(plain[0]).error == 0
     patience(entered)
     assert not any(cookie in client.talk.answers for cookie, _ in batch)

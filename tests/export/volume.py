@@ -7,6 +7,7 @@ connection that runs in a thread of its own.
 
 from __future__ import annotations
 
+import select
 import socket
 import threading
 from collections import deque
@@ -15,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from scrubjay.base.ports import Buffer, Medium
-from scrubjay.base.units import MIB
+from scrubjay.base.units import KIB, MIB
 from scrubjay.engine.disk import Disk
 from scrubjay.export.flushing import Flusher
 from scrubjay.export.serving import Connection
@@ -325,16 +326,31 @@ class Client:
         cookie, head = self.talk.ask(
             command, offset=offset, length=length or len(data), flags=flags
         )
-        self.sock.sendall(head + data)
+        self.send(head + data)
         return cookie
+
+    def send(self, stream: bytes) -> None:
+        """Send, and listen meanwhile: a server may stop receiving until its replies are taken."""
+        left = memoryview(stream)
+        while left:
+            readable, writable, _ = select.select([self.sock], [self.sock], [], PATIENCE_S)
+            assert readable or writable, "the server neither takes nor says anything"
+            if readable:
+                self._listen()
+            if writable:
+                with suppress(BlockingIOError):
+                    left = left[self.sock.send(left[: 64 * KIB], socket.MSG_DONTWAIT) :]
 
     def hear(self, cookie: Cookie) -> Answer:
         """Wait for the answer to a request."""
         while cookie not in self.talk.answers:
-            data = self.sock.recv(MIB)
-            assert data, "the server hung up"
-            self.talk.hear(data)
+            self._listen()
         return self.talk.answers[cookie]
+
+    def _listen(self) -> None:
+        data = self.sock.recv(MIB)
+        assert data, "the server hung up"
+        self.talk.hear(data)
 
     def ask(
         self, command: int, *, offset: int = 0, length: int = 0, flags: int = 0, data: bytes = b""

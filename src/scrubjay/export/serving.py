@@ -301,8 +301,7 @@ class Connection:
             elif flags & wire.CMD_FLAG_NO_HOLE:
                 return self._provision(cookie, offset, length, flags)
             else:
-                disk.commit()
-                self._proven()  # what comes before it does not fail with it
+                self._prove()  # neither fails with the other
                 disk.drop(offset, length, exact=command == wire.CMD_WRITE_ZEROES)
                 disk.commit()
         except (ScrubjayError, OSError) as failure:
