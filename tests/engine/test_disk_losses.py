@@ -167,6 +167,33 @@ def test_clean_detach_leaks_no_sector() -> None:
         assert fsck(machine).leaked == 0
 
 
+def test_checkpoint_with_eviction_keeps_the_counts_of_its_own_records() -> None:
+    """A page of counts that is written by the record that it counts stays dirty (I1)."""
+    machine = Machine()
+    machine.write((0, 8))
+    machine.checkpoint()
+    counts = machine.disk._usage._pages
+    counts.limit_pages = 0
+    counts.evict()
+    machine.disk._usage.live.clear()
+    assert fsck(machine).leaked == 0
+
+
+def test_checkpoint_beside_writes_marks_no_page_dead_that_stays() -> None:
+    """Only what a checkpoint really moves is entered as dead (I1)."""
+    machine = Machine(lbas=4 * 512)
+    machine.write((0, 4), (512, 4))
+    machine.checkpoint()
+    slices = machine.disk.checkpoint()
+    next(slices)
+    machine.write((2, 2))
+    for _ in slices:
+        pass
+    machine.medium.sync()
+    machine.disk.commit_checkpoint()
+    fsck(machine)
+
+
 def test_kill_leaks_no_sector() -> None:
     """Replay finds out which pages of the log nothing refers to."""
     machine = Machine()
