@@ -157,7 +157,8 @@ class Home:
     def __init__(self, folder: Path, *, slots: int) -> None:
         self.folder = folder
         self.run = folder / "run"
-        (self.run / "volumes").mkdir(parents=True)
+        for each in (self.run, self.run / "volumes"):
+            each.mkdir(mode=0o700)
         self.pool = folder / "pool"
         size_bytes = SLOTS_OFFSET_BYTES + slots * SEGMENT_BYTES
         PoolFile.create(self.pool, size_bytes=size_bytes, sparse=True).close()

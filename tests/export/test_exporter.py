@@ -57,6 +57,41 @@ def test_exporter_socket_for_a_group_is_theirs_as_well(here: Home) -> None:
     assert (stat.S_IMODE(found.st_mode), found.st_gid) == (0o660, group.gr_gid)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else")
+def test_exporter_socket_of_a_group_can_be_reached_by_it_alone(here: Home) -> None:
+    """A hypervisor's user in the group connects; one outside does not, nor lists a folder."""
+    group = grp.getgrgid(65534)
+    volume = here.volume()
+    start = here.start(volume)
+    here.exporters.start(Start(volume, start.epoch, start.socket, start.lock, group.gr_name))
+    assert _as_user(start.socket, gid=65534) == "read"
+    assert _as_user(start.socket, gid=65533) == "denied"
+
+
+def _as_user(path: Path, *, gid: int) -> str:
+    """Try to read a volume, and to list its folder, as a user with one group."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            os.setgroups([])
+            os.setresgid(gid, gid, gid)
+            os.setresuid(65532, 65532, 65532)
+            with NbdClient(path) as client:
+                client.read(0, 1)
+            os.write(writer, b"read")
+            list(path.parent.iterdir())
+            os.write(writer, b" and listed")
+        except Unavailable:
+            os.write(writer, b"denied")
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    os.close(writer)
+    with os.fdopen(reader, "r") as said:
+        return said.read()
+
+
 def test_attach_for_an_unknown_group_is_refused(here: Home) -> None:
     """A group that is not there is Invalid, and no process is started."""
     start = here.start(volume := here.volume())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import grp
 import os
+import stat
 import threading
 from pathlib import Path
 from typing import TypeVar
@@ -90,6 +91,10 @@ class Exporters:
             socket=str(start.socket),
             gid=_gid(start.group),
         )
+        if order.gid is not None:
+            run = self._channel.parent
+            for folder in (run.parent, run, start.socket.parent):
+                _let_pass(folder)
         self._launcher.fork(order, timeout_s=_START_TIMEOUT_S)
 
     def detach(self, volume: VolumeId) -> None:
@@ -184,6 +189,13 @@ def _drop_cache(pool: Path) -> None:
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:
         os.close(descriptor)
+
+
+def _let_pass(folder: Path) -> None:
+    """Let others through a folder, to what they may open there; they still cannot list it."""
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    if not mode & stat.S_IXOTH:
+        folder.chmod(mode | stat.S_IXOTH)
 
 
 def _gid(group: str | None) -> int | None:

@@ -206,8 +206,9 @@ class Parent:
             child = self._children.pop(pid, None)
             if child is not None:
                 self._exits.append(Exit(child.volume, child.epoch, pid, code))
-                volume = str(child.volume)
-                self._journal.say("exporter.ended", volume=volume, child=pid, status=code)
+                if code:  # else it has said so itself
+                    volume = str(child.volume)
+                    self._journal.say("exporter.ended", volume=volume, child=pid, status=code)
 
     def _end(self, _signal: int, _frame: FrameType | None) -> None:
         self._ended = True

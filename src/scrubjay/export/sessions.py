@@ -212,18 +212,17 @@ class Sessions:
         channel = Channel(connection, _DECODER, self._obey, replies=Statistics)
         session = Session(hello, pid=pid, channel=channel)
         try:
-            attached = self._admit(hello, session)
+            self._admit(hello, session)
+        except Lost:
+            return None
         except ScrubjayError as error:
             _log.warning("exporter.refused", volume=str(hello.volume), pid=pid, reason=str(error))
             channel.send(failure(error, to=hello.id))
             return None
-        channel.send(attached)
-        with self._changed:
-            self._changed.notify_all()
         return session
 
-    def _admit(self, hello: Hello, session: Session) -> Attached:
-        """Believe a hello, and let it be the volume's one session."""
+    def _admit(self, hello: Hello, session: Session) -> None:
+        """Believe a hello, answer it, and let it be the volume's one session."""
         volume = session.volume
         if hello.version != CHANNEL_VERSION:
             raise Unavailable(
@@ -240,12 +239,13 @@ class Sessions:
             raise Denied(f"volume {volume}: process {session.pid} is not the holder of its lock")
         with self._order(volume):
             attachment = self._leases.attachment(volume, hello.epoch)
+            session.channel.send(_attached(attachment, to=hello.id))  # before any call of ours
             with self._changed:
                 earlier = self._sessions.get(volume)
                 self._sessions[volume] = session
+                self._changed.notify_all()
         if earlier is not None:
             earlier.channel.close()
-        return _attached(attachment, to=hello.id)
 
     # --- Calls -----------------------------------------------------------------------
 
