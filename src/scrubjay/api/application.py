@@ -44,21 +44,30 @@ class BodyLimit:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, counting the bytes of its body as they come."""
+        """Take the body, which is short, as a whole; pass it on with the request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        left = BODY_BYTES_MAX
-
-        async def receive_counted() -> Message:
-            nonlocal left
+        body = bytearray()
+        more = True
+        while more:
             message = await receive()
-            left -= len(message.get("body", b""))
-            if left < 0:
-                raise TooLarge(f"request: longer than {BODY_BYTES_MAX} bytes")
-            return message
+            if message["type"] != "http.request":
+                return  # the client has gone
+            body += message.get("body", b"")
+            if len(body) > BODY_BYTES_MAX:
+                refusal = problems.answer(TooLarge(f"request: longer than {BODY_BYTES_MAX} bytes"))
+                await refusal(scope, receive, send)
+                return
+            more = message.get("more_body", False)
+        taken: Message | None = {"type": "http.request", "body": bytes(body), "more_body": False}
 
-        await self._app(scope, receive_counted, send)
+        async def receive_taken() -> Message:
+            nonlocal taken
+            message, taken = taken, None
+            return await receive() if message is None else message
+
+        await self._app(scope, receive_taken, send)
 
 
 def _operation_id(route: APIRoute) -> str:

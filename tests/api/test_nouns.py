@@ -1,0 +1,83 @@
+"""What the API does: tenants, volumes, attachments, pools, operations, end to end."""
+
+from __future__ import annotations
+
+import httpx
+
+from scrubjay.base.units import GIB
+from tests.api.rig import finished
+from tests.control.rig import World
+
+
+def test_volume_lives_from_creation_to_forgetting(served: tuple[World, httpx.Client]) -> None:
+    """Create, attach, grow, detach, destroy: each answer says how it is then."""
+    world, client = served
+    made = client.post("/volumes", json={"name": "db0", "tenant": "acme", "size": GIB})
+    assert made.status_code == 201
+    volume = made.json()
+    assert made.headers["location"] == f"/v1/volumes/{volume['id']}"
+    assert (volume["state"], volume["attached"], volume["size_bytes"]) == ("ready", False, GIB)
+
+    served_at = client.post("/attachments", json={"volume": "db0"}).json()
+    assert served_at["uri"] == f"nbd+unix:///db0?socket={served_at['socket']}"
+    assert client.get("/attachments").json()["items"] == [served_at]
+    assert client.get(f"/attachments/{volume['id']}").json() == served_at
+    again = client.post("/attachments", json={"volume": "db0"})
+    assert again.status_code == 409
+
+    client.patch("/volumes/db0", json={"size": "2GiB"})
+    assert ("resize", world.volumes.find("db0").id) in world.exporters.calls
+
+    assert client.delete("/attachments/db0").status_code == 204
+    assert client.delete("/attachments/db0").status_code == 404
+
+    asked = client.delete("/volumes/db0")
+    assert asked.status_code == 202
+    operation = asked.json()
+    assert asked.headers["location"] == f"/v1/operations/{operation['id']}"
+    ended = finished(client, operation["id"])
+    assert ended["state"] == "done"
+    assert client.get("/volumes/db0").status_code == 404
+    assert client.get("/pools").json()["items"][0]["sink"]["epoch"] == 2
+
+
+def test_pool_is_shown_by_its_id_and_scanned_as_an_operation(client: httpx.Client) -> None:
+    """The scan's result is in its operation; other ids are not found."""
+    (pool,) = client.get("/pools").json()["items"]
+    assert client.get(f"/pools/{pool['id']}").json()["slots"] == pool["slots"]
+    other = "00000000-0000-0000-0000-000000000007"
+    assert client.get(f"/pools/{other}").status_code == 404
+    assert client.post(f"/pools/{other}/scans", json={"hex": "ff"}).status_code == 404
+    asked = client.post(f"/pools/{pool['id']}/scans", json={"hex": b"SCRUBJAY".hex()})
+    assert asked.status_code == 202
+    result = finished(client, asked.json()["id"])["result"]
+    assert isinstance(result, dict)
+    assert result["matches"] == 2
+    assert result["offsets"] == [0, 64 << 10]
+
+
+def test_tenant_is_shown_with_its_tag_and_place(client: httpx.Client) -> None:
+    """Names and ids both work."""
+    made = client.post("/tenants", json={"name": "newco"})
+    assert made.headers["location"] == "/v1/tenants/2"
+    shown = client.get("/tenants/newco")
+    assert shown.json() == made.json() == client.get("/tenants/2").json()
+    assert shown.headers["etag"] == made.headers["etag"]
+
+
+def test_operations_are_listed_newest_first(client: httpx.Client) -> None:
+    """What was asked for can be found without its id."""
+    for name in ("a", "b", "c"):
+        client.post("/volumes", json={"name": name, "tenant": "acme", "size": GIB})
+        finished(client, client.delete(f"/volumes/{name}").json()["id"])
+    first = client.get("/operations", params={"limit": 2}).json()
+    second = client.get("/operations", params={"limit": 2, "cursor": first["next_cursor"]}).json()
+    subjects = [each["subject"].split()[1] for each in first["items"] + second["items"]]
+    assert subjects == ["c", "b", "a"]
+    assert second["next_cursor"] is None
+
+
+def test_name_with_strange_letters_in_a_path_is_not_found(client: httpx.Client) -> None:
+    """A path is data, however it is spelled."""
+    for name in ("%2e%2e", "a%2Fb", "%00", "%C3%A4", "x" * 3000):
+        assert client.get(f"/volumes/{name}").status_code in (404, 422), name
