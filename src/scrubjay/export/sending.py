@@ -37,7 +37,7 @@ class Stream(Protocol):
 
 
 class Sender:
-    """Sends for one connection; `answer` is called by the flusher, the rest by its thread."""
+    """Sends for one connection; `answer` is called by the flusher, the rest by its own thread."""
 
     def __init__(self, stream: Stream, disk: Disk) -> None:
         self._stream = stream
@@ -51,13 +51,24 @@ class Sender:
         self._midway = False
         """A reply has been sent in part."""
 
-    def send(self, replies: Buffer, *, then: bytes, midway: bool) -> None:
-        """Send replies, the last one in part only if `midway`, and `then` as soon as may be."""
+    def send(self, replies: Buffer) -> None:
+        """Send replies, or the end of one, and what had to wait for it."""
         with self._lock:
             self._stream.sendall(replies)
-            self._midway = midway
-            if then or self._late:
-                self._send_late(then)
+            self._midway = False
+            if self._late:
+                self._send_late(b"")
+
+    def send_part(self, replies: Buffer) -> None:
+        """Send replies of which the last goes on."""
+        with self._lock:
+            self._stream.sendall(replies)
+            self._midway = True
+
+    def add(self, replies: bytes) -> None:
+        """Send replies as soon as may be."""
+        with self._lock:
+            self._send_late(replies)
 
     def expect(self, count: int) -> None:
         """Note that the flusher is being given so many requests."""

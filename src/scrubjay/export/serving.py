@@ -11,6 +11,7 @@ with locals bound before it and no object per request; `make bench`, rows at que
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Protocol
 
@@ -35,6 +36,7 @@ PARTIAL_BYTES = 128 * KIB
 """A write that is not all here yet is taken piece by piece from this size on."""
 _HEADER_BYTES = wire.REQUEST.size
 _SECTOR_MASK = 4095
+_ANNOUNCED_MAX = 64
 _EXTENTS_MAX = 4096
 _ADVISE_BYTES_MAX = wire.PAYLOAD_BYTES_MAX
 """A CACHE may name 4 GiB; so much of it is taken as advice."""
@@ -96,6 +98,8 @@ class Connection:
         """The request at hand waits for a segment."""
         self._more = False
         """There is work in the buffers, so do not wait for the client."""
+        self._cold = False
+        """Reads of the last batch waited for the medium."""
         self._ended = False
 
     def run(self, rest: bytes = b"") -> None:
@@ -137,22 +141,29 @@ class Connection:
         opened = disk.opened_segments
         with disk.lock:
             disk.begin(end - start)
+            waits = disk.waits
+            if self._cold:
+                self._announce(start, end)
             try:
                 start = self._serve(start, end)
             finally:
                 self._prove()
+            self._cold = disk.waits != waits
             self._more |= self._paused or self._read is not None or self._zeroing
         flushes = self._flushes
         if flushes:
             self._flushes = []
             self._sender.expect(len(flushes))
             self._flusher.enqueue(self._sender, flushes)
-        if self._op or self._refused:
-            read, refused, self._refused = self._read, self._refused, b""
-            self._sender.send(
-                self._out[: self._op], then=refused, midway=read is not None and read[3]
-            )
+        if self._op:
+            if self._read is not None and self._read[3]:
+                self._sender.send_part(self._out[: self._op])
+            else:
+                self._sender.send(self._out[: self._op])
             self._op = 0
+        if self._refused:
+            refused, self._refused = self._refused, b""
+            self._sender.add(refused)
         if disk.opened_segments != opened:
             upkeep.kick()
         if disk.needs_upkeep and not disk.poisoned:
@@ -252,6 +263,24 @@ class Connection:
             op = begin + length
         self._op = op
         return start
+
+    def _announce(self, start: int, end: int) -> None:
+        """Announce the reads of a batch before the first of them waits (3x, FINDINGS)."""
+        ranges = []
+        size_bytes = self._disk.size_bytes
+        while end - start >= _HEADER_BYTES and len(ranges) < _ANNOUNCED_MAX:
+            magic, _, command, _, offset, length = wire.REQUEST.unpack_from(self._in, start)
+            start += _HEADER_BYTES
+            if magic != wire.REQUEST_MAGIC:
+                break
+            if command == wire.CMD_WRITE:
+                start += length
+            elif command == wire.CMD_READ and length <= PIECE_BYTES:
+                if 0 < length <= size_bytes - offset:
+                    ranges.append((offset, length))
+        if len(ranges) > 1:
+            with contextlib.suppress(ScrubjayError, OSError):  # who reads it will hear of it
+                self._disk.announce(ranges)
 
     # --- All but the plain READ and WRITE --------------------------------------------
 
