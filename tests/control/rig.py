@@ -233,7 +233,7 @@ class World:
         self.keeper = open_keeper(
             [disks.pool], self.sink, self.database, clock=self.clock, entropy=self.entropy
         )
-        self.liveness = Liveness(folder / "volumes")
+        self.liveness = Liveness(folder / "run" / "volumes")
         self.exporters = FakeExporters(self.liveness)
         self.leases = Leases(self.keeper)
         self.tenants = Tenants(self.keeper)

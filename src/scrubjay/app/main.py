@@ -111,7 +111,9 @@ def rebuild(
     harden()
     place = _place()
     if place.catalog.exists():
-        confirm(f"Replace the catalog {place.catalog}?", yes=yes)
+        confirm(
+            f"Replace the catalog {place.catalog}?", subject=f"catalog {place.catalog}", yes=yes
+        )
     rebuilt = rebuild_catalog(place, clock=SystemClock(), entropy=SystemEntropy())
     if json:
         print_json(rebuilt)

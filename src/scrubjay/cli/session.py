@@ -40,15 +40,12 @@ def part(name: str) -> str:
     return quote(name, safe="")
 
 
-def confirm(question: str, *, yes: bool) -> None:
+def confirm(question: str, *, subject: str, yes: bool) -> None:
     """Ask before something is destroyed; Invalid where nobody can answer."""
     if yes:
         return
     if not sys.stdin.isatty():
-        raise Invalid(
-            f"{question.partition('?')[0].lower()}: no terminal to ask on",
-            hint="say --yes if you mean it",
-        )
+        raise Invalid(f"{subject}: no terminal to ask on", hint="say --yes if you mean it")
     typer.confirm(question, abort=True, err=True)
 
 

@@ -156,8 +156,9 @@ def destroy(
     """Destroy a volume: its data is withheld at once, and within seconds nothing opens it."""
     with connect() as daemon:
         doomed = daemon.get(f"volumes/{part(volume)}", Volume)
-        what = f"volume {doomed.name}, {size_text(doomed.size_bytes)} of {doomed.tenant}"
-        confirm(f"Destroy {what}? Nobody can undo this.", yes=yes)
+        subject = f"volume {doomed.name}"
+        what = f"{subject}, {size_text(doomed.size_bytes)} of {doomed.tenant}"
+        confirm(f"Destroy {what}? Nobody can undo this.", subject=subject, yes=yes)
         operation = daemon.send("DELETE", f"volumes/{doomed.id}", Operation)
         if wait:
             operation = wait_for(daemon, operation)

@@ -6,6 +6,7 @@ errors as inside the daemon.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self, TypeVar
@@ -14,7 +15,7 @@ import httpx
 import msgspec
 
 from scrubjay.base import errors
-from scrubjay.base.errors import Corrupt, ScrubjayError, Unavailable
+from scrubjay.base.errors import Corrupt, Denied, ScrubjayError, Unavailable
 from scrubjay.client.replies import Page, Problem
 
 __all__ = ["Connection", "error_of"]
@@ -30,18 +31,22 @@ _CLASSES: Mapping[str, type[ScrubjayError]] = {
 
 
 class Connection:
-    """Requests to one daemon."""
+    """Requests to one daemon, over its socket or, in tests, a transport in its place."""
 
-    def __init__(self, socket: Path) -> None:
-        self._socket = socket
+    def __init__(self, path: Path, *, transport: httpx.BaseTransport | None = None) -> None:
+        self._path = path
+        self._direct = transport is None
         self._http = httpx.Client(
-            transport=httpx.HTTPTransport(uds=str(socket)),
+            transport=transport or httpx.HTTPTransport(uds=str(path)),
             base_url="http://scrubjay/v1/",
             timeout=_TIMEOUT_S,
             trust_env=False,  # a proxy has no business here
         )
 
     def __enter__(self) -> Self:
+        """Connect; Unavailable where no daemon answers, Denied where it is another user's."""
+        if self._direct:
+            _reach(self._path)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -99,14 +104,9 @@ class Connection:
                 content=None if body is None else msgspec.json.encode(body),
                 headers=given,
             )
-        except httpx.ConnectError as error:
-            raise Unavailable(
-                f"daemon at {self._socket}: does not answer",
-                hint="start it with: scrubjay serve",
-            ) from error
         except httpx.HTTPError as error:
             raise Unavailable(
-                f"daemon at {self._socket}: {type(error).__name__} in {method} {path}",
+                f"daemon at {self._path}: {type(error).__name__} in {method} {path}",
                 hint="look whether it still runs, and what it logged",
             ) from error
         if response.is_error:
@@ -118,7 +118,7 @@ class Connection:
             return msgspec.json.decode(response.content, type=reply)
         except msgspec.MsgspecError as error:
             raise Corrupt(
-                f"answer of {self._socket}: {error}",
+                f"answer of {self._path}: {error}",
                 hint="daemon and command line are of different versions",
             ) from error
 
@@ -130,6 +130,22 @@ def error_of(problem: Problem) -> ScrubjayError:
         by_status = (each for each in _CLASSES.values() if each.http_status == problem.status)
         kind = next(by_status, Unavailable)
     return kind(problem.detail, hint=problem.hint)
+
+
+def _reach(path: Path) -> None:
+    """See that somebody listens; httpcore 1.0 would leave a socket open where nobody does."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except PermissionError as error:
+            raise Denied(
+                f"daemon at {path}: not yours",
+                hint="run as the user that runs `scrubjay serve`, or name your own SCRUBJAY_HOME",
+            ) from error
+        except OSError as error:
+            raise Unavailable(
+                f"daemon at {path}: does not answer", hint="start it with: scrubjay serve"
+            ) from error
 
 
 def _problem(response: httpx.Response) -> ScrubjayError:
