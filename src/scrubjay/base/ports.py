@@ -48,6 +48,11 @@ class Medium(Protocol):
         """How many bytes it holds; fixed while it is open."""
         ...
 
+    @property
+    def waits(self) -> int:
+        """How many reads had to wait so far, as well as it knows: a sign to announce more."""
+        ...
+
     def read_into(self, offset_bytes: int, out: memoryview) -> int:
         """Fill `out` from `offset_bytes`; return the bytes read, fewer only at the end."""
         ...

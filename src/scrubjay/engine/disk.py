@@ -230,10 +230,25 @@ class Disk:
         if last > first:
             self._writer.drop(first, last - first)
 
+    @property
+    def waits(self) -> int:
+        """How many reads of the medium had to wait so far."""
+        return self._medium.waits
+
+    def announce(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """Have the medium fetch what these reads, of (offset, length) in bytes, will need."""
+        extents = []
+        for offset_bytes, size_bytes in ranges:
+            first, last = (
+                offset_bytes // SECTOR_BYTES,
+                -(-(offset_bytes + size_bytes) // SECTOR_BYTES),
+            )
+            extents += self.extents(first, last - first)
+        self._medium.advise(extents)
+
     def advise(self, offset_bytes: int, size_bytes: int) -> None:
         """Have the medium fetch what a read of this range will need."""
-        first, last = offset_bytes // SECTOR_BYTES, -(-(offset_bytes + size_bytes) // SECTOR_BYTES)
-        self._medium.advise(self.extents(first, last - first))
+        self.announce([(offset_bytes, size_bytes)])
 
     def allocation(
         self, offset_bytes: int, size_bytes: int, *, extents_max: int

@@ -266,7 +266,7 @@ class Connection:
 
     def _announce(self, start: int, end: int) -> None:
         """Announce the reads of a batch before the first of them waits (3x, FINDINGS)."""
-        ranges = []
+        ranges: list[tuple[int, int]] = []
         size_bytes = self._disk.size_bytes
         while end - start >= _HEADER_BYTES and len(ranges) < _ANNOUNCED_MAX:
             magic, _, command, _, offset, length = wire.REQUEST.unpack_from(self._in, start)
@@ -275,9 +275,8 @@ class Connection:
                 break
             if command == wire.CMD_WRITE:
                 start += length
-            elif command == wire.CMD_READ and length <= PIECE_BYTES:
-                if 0 < length <= size_bytes - offset:
-                    ranges.append((offset, length))
+            elif command == wire.CMD_READ and 0 < length <= min(PIECE_BYTES, size_bytes - offset):
+                ranges.append((offset, length))
         if len(ranges) > 1:
             with contextlib.suppress(ScrubjayError, OSError):  # who reads it will hear of it
                 self._disk.announce(ranges)

@@ -52,6 +52,9 @@ class PoolFile:
         self._size_bytes = os.lseek(descriptor, 0, os.SEEK_END)
         self._failure = ""
         self._syncing = Lock()
+        self._nowait = os.RWF_NOWAIT
+        self.waits = 0
+        """Reads that the page cache could not answer at once."""
         self._range = RangeSync(descriptor, self._size_bytes)
 
     @classmethod
@@ -113,6 +116,17 @@ class PoolFile:
         """Fill `out` from `offset_bytes`; return the bytes read, fewer only at the end."""
         if self._failure:
             self._refuse()
+        try:
+            done = os.preadv(self._descriptor, (out,), offset_bytes, self._nowait)
+            if done == len(out):
+                return done
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+            self._nowait = 0  # this file system cannot tell
+        self.waits += 1
         return os.preadv(self._descriptor, (out,), offset_bytes)
 
     def write(self, offset_bytes: int, data: Buffer) -> int:

@@ -71,6 +71,8 @@ class SimulatedMedium:
     """Bytes in blocks of 4 KiB; those never written take no memory. Safe for threads."""
 
     def __init__(self, size_bytes: int, *, sector_bytes: int = 512, record: bool = False) -> None:
+        self.waits = 0
+        """Nothing waits here."""
         self.trace: list[Io] = []
         """Every write that did something and every sync, if `record`: all versions ever written."""
         self.unreadable: set[int] = set()
