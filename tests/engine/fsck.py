@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from scrubjay.base.units import SEGMENT_BYTES, SLOTS_OFFSET_BYTES
+from scrubjay.engine.disk import Disk
 from scrubjay.engine.paged import PagedMap
 from scrubjay.keys.aead import child
-from tests.engine.rig import Machine, key_of
+from scrubjay.media.simulated import SimulatedMedium
+from tests.engine.rig import Keeper, Machine, key_of
 
 _MASK48 = (1 << 48) - 1
 
@@ -32,17 +34,21 @@ class Report:
 
 
 def fsck(machine: Machine) -> Report:
+    """Check a machine's volume."""
+    return fsck_of(machine.disk, machine.medium, machine.keeper, lbas=machine.lbas)
+
+
+def fsck_of(disk: Disk, medium: SimulatedMedium, keeper: Keeper, *, lbas: int) -> Report:
     """Check everything; raise AssertionError at the first contradiction."""
-    disk, keeper = machine.disk, machine.keeper
     sectors, usage, moves = disk._map, disk._usage._pages, disk._usage._moves
     disk.commit()
     disk._usage.settle()
     named: defaultdict[int, set[int]] = defaultdict(set)
     by_slot = set(keeper.places.values())
     assert len(by_slot) == len(keeper.places), "two segments in one slot"
-    assert not by_slot & set(keeper.free), "a slot that is held and free"
-    assert len(by_slot) + len(keeper.free) == keeper.slots, "a slot that nobody has"
-    for lba in range(machine.lbas):
+    elsewhere = [*keeper.free, *keeper.others]
+    assert sorted([*by_slot, *elsewhere]) == list(range(keeper.slots)), "each slot is of one"
+    for lba in range(lbas):
         entry = sectors[lba]
         if not entry:
             continue
@@ -53,13 +59,13 @@ def fsck(machine: Machine) -> Report:
             assert where, f"LBA {lba}: segment {entry >> 28} has no slot and no move"
         if moved := moves[(entry >> 28) << 12 | _position(entry)]:
             _name(named, moved)
-        _open(machine, where, lba - (where & 15))
+        _open(medium, keeper, where, lba - (where & 15))
     pages = [page for each in (sectors, usage, moves) for page in _pages(each)]
     if disk._checkpointer.root_entry:
         pages.append((1 << 46 | 3 << 44, disk._checkpointer.root_entry))
     for address, entry in pages:
         _name(named, entry)
-        _open(machine, entry, address)
+        _open(medium, keeper, entry, address)
     leaked = total = 0
     for segment in range(1, keeper.next_segment):
         words = [usage[(segment << 7) + i] for i in range(66)]
@@ -95,11 +101,11 @@ def _name(named: defaultdict[int, set[int]], entry: int) -> None:
     named[entry >> 28].add(_position(entry))
 
 
-def _open(machine: Machine, entry: int, lba: int) -> None:
+def _open(medium: SimulatedMedium, keeper: Keeper, entry: int, lba: int) -> None:
     segment, offset = entry >> 28, (entry >> 8 & 0xFFFFF) * 16
     size = ((entry >> 4 & 15) + 1) * 4096 + 16
-    base = SLOTS_OFFSET_BYTES + machine.keeper.places[segment] * SEGMENT_BYTES
-    sealed = machine.medium.peek(base + offset, size)
+    base = SLOTS_OFFSET_BYTES + keeper.places[segment] * SEGMENT_BYTES
+    sealed = medium.peek(base + offset, size)
     assert lba < 1 << 47
     nonce = (offset << 48 | lba & _MASK48).to_bytes(12, "little")
     AESGCM(child(key_of(segment), offset // (SEGMENT_BYTES // 64))).decrypt(nonce, sealed, None)

@@ -61,11 +61,13 @@ class Keeper:
     next_segment: int = 1
     places: dict[int, int] = field(default_factory=dict)
     free: list[int] = field(default_factory=list)
+    others: list[int] = field(default_factory=list)
+    """Slots that other volumes have."""
     on_change: Callable[[], None] = field(default=lambda: None, repr=False, compare=False)
     """Called behind each durable change."""
 
     def __post_init__(self) -> None:
-        if not self.places and not self.free:
+        if not self.places and not self.free and not self.others:
             self.free = list(range(self.slots))[::-1]
 
     @property
@@ -83,6 +85,7 @@ class Keeper:
             next_segment=self.next_segment,
             places=dict(self.places),
             free=list(self.free),
+            others=list(self.others),
         )
 
     def attach(self) -> Attachment:
@@ -246,7 +249,7 @@ class Machine:
     def write(self, *extents: tuple[int, int]) -> None:
         """Write extents of (LBA, sectors) in one batch."""
         self.feed()
-        requests = []
+        requests: list[Request] = []
         self.disk.begin(sum(sectors for _, sectors in extents) * SECTOR_BYTES)
         for lba, sectors in extents:
             requests.append(self._request(lba, sectors, zero=False))
