@@ -1,4 +1,4 @@
-"""An exporter whose disk fails syncs once a file says so: `python -m tests.export.bad_disk`.
+"""An exporter whose disk fails syncs once a file is there: `python -m tests.export.bad_disk`.
 
 Takes the file's path and the report's descriptor as arguments, the order on standard input.
 """
@@ -26,6 +26,8 @@ class BadDisk(PoolFile):
     def sync(self, extents: Sequence[Extent] | None = None) -> None:
         """Sync, or fail."""
         if self.fails.exists():
+            if self.fails.read_text() == "bug":
+                raise ZeroDivisionError
             raise OSError(errno.EIO, "Input/output error")
         super().sync(extents)
 

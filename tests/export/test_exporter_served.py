@@ -235,3 +235,21 @@ def test_sync_failed_without_a_daemon_refuses_everything(here: Home, connect: Co
         client.flush()
     here.start_daemon()  # it hears of it
     until(lambda: not here.liveness.attached(volume))
+
+
+def test_exporter_thread_broken_by_a_bug_ends_it(here: Home, connect: Connect) -> None:
+    """I4: without the thread that syncs, an exporter ends and is replayed; it does not hang."""
+    launcher = _BadDiskLauncher(here.folder)
+    launcher.fails = here.folder / "fails"
+    here.exporters._launcher = launcher  # noqa: SLF001 - an exporter of another kind
+    volume = here.volume()
+    client = connect(here.attach(volume))
+    client.write(0, _SAMPLE)
+    client.flush()
+    launcher.fails.write_text("bug")
+    with pytest.raises(Unavailable):
+        client.flush()
+    until(lambda: not here.liveness.attached(volume))
+    here.exporters._launcher = here.launcher  # noqa: SLF001 - as it was
+    with NbdClient(here.attach(volume)) as again:
+        assert again.read(0, len(_SAMPLE)) == _SAMPLE

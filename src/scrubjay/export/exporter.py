@@ -59,6 +59,7 @@ _STEWARD_TIMEOUT_S = 20
 _LAST_COMMIT_TIMEOUT_S = 30
 """For a daemon that is away when SIGTERM arrives: then the log is replayed instead."""
 _STACK_BYTES = 512 << 10
+_EX_SOFTWARE = 70
 _EX_TEMPFAIL = 75
 
 
@@ -147,13 +148,21 @@ class Exporter:
         """Serve until told to end; return the exit status."""
         assert self._clients is not None, "started"
         threads = [
-            threading.Thread(target=each.run, name=name, daemon=True)
+            threading.Thread(target=self._vital, args=(each.run,), name=name, daemon=True)
             for each, name in ((self._flusher, "flusher"), (self._steward, "steward"))
         ]
         for each in threads:
             each.start()
         self._clients.accept_until(self._wake)
         return self._end(*threads)
+
+    def _vital(self, run: Callable[[], None]) -> None:
+        """Run what the volume cannot do without: rather end, and be replayed, than hang."""
+        try:
+            run()
+        except BaseException as error:  # noqa: BLE001 - a thread has nobody else to tell
+            self._journal.say("exporter.broken", reason=_where(error))
+            self._vanish(_EX_SOFTWARE)
 
     # --- The end ---------------------------------------------------------------------
 
@@ -303,6 +312,15 @@ def _report(descriptor: int, message: Message) -> None:
 
 def _as_error(error: Exception) -> ScrubjayError:
     return error if isinstance(error, ScrubjayError) else Unavailable(str(error))
+
+
+def _where(error: BaseException) -> str:
+    """Say what was raised and where, and nothing that it was about."""
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    place = f"{Path(at.tb_frame.f_code.co_filename).name}:{at.tb_lineno}" if at else "nowhere"
+    return f"{type(error).__name__} at {place}"
 
 
 def _proportional_bytes() -> int:

@@ -95,7 +95,7 @@ class RemoteLessor:
         """Around each lease and each commit: one at a time, so that repeating it is safe."""
         self._pause = threading.Event()
         """Set to end what waits between two attempts to connect."""
-        self._thread = threading.Thread(target=self._run, name="channel", daemon=True)
+        self._thread = threading.Thread(target=self._live, name="channel", daemon=True)
 
     def attach(self, *, timeout_s: float) -> Attachment:
         """Find the daemon, and return what it says of the volume."""
@@ -193,6 +193,14 @@ class RemoteLessor:
             return  # the next hello repeats it
 
     # --- The channel's thread --------------------------------------------------------
+
+    def _live(self) -> None:
+        """Run, and let nobody wait for a channel that has no thread any more."""
+        try:
+            self._run()
+        finally:
+            if not self._end:
+                self._finish(Unavailable("channel: its thread broke, expected it to go on"))
 
     def _run(self) -> None:
         backoff_s = _BACKOFF_MIN_S
