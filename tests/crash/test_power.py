@@ -1,0 +1,167 @@
+"""Every crash point of short workloads: what was flushed is there, the rest is whole (I4, I5).
+
+Each cut lies between two I/Os of the medium, and with each state that the keeper had
+there; writes since the last sync are dropped, torn and reordered. The seed is printed;
+SCRUBJAY_CRASH_LONG=1 plays every outcome that `SimulatedMedium.crashes` knows.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from random import Random
+
+import pytest
+
+from tests.crash.power import cuts, outcomes, record, survive
+from tests.engine.rig import Machine, churn
+
+pytestmark = pytest.mark.slow
+LONG = bool(os.environ.get("SCRUBJAY_CRASH_LONG"))
+
+
+def requests(machine: Machine) -> None:
+    """Writes, flushes, FUA, trims, zeroes."""
+    machine.write((0, 12), (40, 3))
+    machine.write((2, 1))
+    machine.flush()
+    machine.write((4, 8), (4, 2), (90, 6))
+    machine.drop(1, 5)
+    machine.flush()
+    machine.write((0, 1))
+    machine.flush()  # FUA
+    machine.drop(0, 96)
+    machine.write((50, 2))
+    machine.write((51, 2))
+
+
+def checkpoints(machine: Machine) -> None:
+    """Checkpoints, with requests between their slices, and behind them."""
+    machine.write((0, 20))
+    machine.checkpoint()
+    machine.write((3, 4))
+    machine.checkpoint(lambda: machine.write((2, 3), (30, 1)))
+    machine.drop(4, 10)
+    machine.checkpoint(lambda: machine.drop(0, 3))
+    machine.write((5, 5))
+
+
+def segments(machine: Machine) -> None:
+    """The log goes on in another segment, in the middle of everything."""
+    for lba in range(0, 40, 8):
+        machine.write((lba, 8))
+        machine.close_segment()
+    machine.checkpoint(machine.close_segment)
+    machine.write((0, 4))
+    machine.close_segment()
+    machine.write((2, 4))
+    machine.flush()
+    machine.close_segment()
+    machine.write((4, 4))
+
+
+def trims(machine: Machine) -> None:
+    """Segments that hold nothing but trims, freed and used again (section 8, line 3)."""
+    machine.write((0, 16))
+    machine.close_segment()
+    machine.drop(0, 8)
+    machine.close_segment()
+    machine.write((50, 4))
+    machine.checkpoint()
+    machine.drop(8, 8)
+    machine.close_segment()
+    machine.checkpoint()
+    machine.write((60, 4))
+    machine.checkpoint()
+    machine.write((61, 1))
+
+
+def cleaning(machine: Machine) -> None:
+    """Sectors move, move again, are overwritten and trimmed; slots are freed."""
+    machine.write((0, 16), (16, 16))
+    machine.close_segment()
+    machine.write((0, 8))
+    machine.close_segment()
+    machine.clean()
+    machine.checkpoint()
+    machine.write((10, 4))
+    machine.close_moved()
+    machine.close_segment()
+    machine.clean(2)
+    machine.checkpoint(lambda: machine.clean(1))
+    machine.clean()
+    machine.drop(12, 10)
+    machine.checkpoint(lambda: machine.write((20, 2)))
+    machine.write((24, 4))
+
+
+def attachments(machine: Machine) -> None:
+    """Detaching in order, being killed, and attaching again."""
+    machine.write((0, 16))
+    machine.detach()
+    machine.write((4, 4))
+    machine.flush()
+    machine.kill()
+    machine.write((6, 4))
+    machine.kill()
+    machine.detach()
+    machine.detach()
+    machine.write((8, 1))
+
+
+@pytest.mark.parametrize(
+    "workload", [requests, checkpoints, segments, trims, cleaning, attachments]
+)
+def test_power_cut_anywhere_keeps_what_was_flushed(
+    workload: Callable[[Machine], None], seed: int
+) -> None:
+    """The volume is as it was at one moment, no earlier than the last sync (I4, I5)."""
+    run = record(workload)
+    for cut in cuts(run):
+        random = Random(f"{seed} {cut.at}")
+        every = cut.medium.crashes() if LONG else outcomes(cut.medium, random, count=2)
+        for left in every:
+            survive(run, cut, left, random)
+
+
+def test_power_cut_in_a_random_history_keeps_what_was_flushed(seed: int) -> None:
+    """The same, for histories that nobody thought of (I4, I5)."""
+    for number in range(200 if LONG else 6):
+        random = Random(f"{seed} {number}")
+        run = record(lambda machine, random=random: _history(machine, random))  # type: ignore[misc] # bound
+        for cut in cuts(run, only=lambda _at, random=random: LONG or random.random() < 0.35):  # type: ignore[misc] # bound
+            for left in outcomes(cut.medium, random, count=1):
+                survive(run, cut, left, random)
+
+
+def _history(machine: Machine, random: Random) -> None:
+    for _ in range(25):
+        match random.randrange(12):
+            case 0 | 1 | 2 | 3:
+                churn(machine, random)
+            case 4:
+                machine.drop(random.randrange(60), random.randrange(1, 30))
+            case 5:
+                machine.close_segment()
+            case 6:
+                machine.close_moved()
+            case 7:
+                machine.clean(random.randrange(1, 6))
+            case 8 | 9:
+                machine.checkpoint(lambda: _beside(machine, random))
+            case 10:
+                machine.flush()
+            case _:
+                random.choice([machine.detach, machine.kill])()
+
+
+def _beside(machine: Machine, random: Random) -> None:
+    match random.randrange(6):
+        case 0 | 1:
+            churn(machine, random)
+        case 2:
+            machine.drop(random.randrange(60), 20)
+        case 3:
+            machine.close_segment()
+        case _:
+            machine.clean(1)
