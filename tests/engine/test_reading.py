@@ -151,7 +151,7 @@ def test_extents_are_what_a_read_will_ask_for() -> None:
         (_place(machine, 4), 2 * SECTOR_BYTES + 16),
         (_place(machine, 10), SECTOR_BYTES + 16),
     ]
-    machine.disk.advise(0, 20 * SECTOR_BYTES)
+    machine.disk.announce([(0, 20 * SECTOR_BYTES)])
     assert machine.medium.advised == machine.disk.extents(0, 20)
     assert machine.disk.extents(100, 5) == []
 

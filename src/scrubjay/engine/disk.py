@@ -32,6 +32,7 @@ from scrubjay.engine.cleaning import Cleaner
 from scrubjay.engine.lessor import Attachment, Checkpoint, Grant, Lessor
 from scrubjay.engine.log import RESERVE_SEGMENTS, STAGE_BYTES, Appender, Spares
 from scrubjay.engine.paged import PagedMap
+from scrubjay.engine.ranges import Ranges
 from scrubjay.engine.reading import Reader
 from scrubjay.engine.record import Stream
 from scrubjay.engine.recovery import replay
@@ -180,10 +181,16 @@ class Disk:
             checkpointer=self._checkpointer,
             is_open=self._is_open,
         )
+        ranges = Ranges(self._medium, self._reader, self._writer, self._map)
         self.read_into = self._reader.read_into
         self.write = self._writer.write
         self.commit = self._writer.commit
         self.extents = self._reader.extents
+        self.read_bytes = ranges.read_bytes
+        self.write_bytes = ranges.write_bytes
+        self.drop = ranges.drop
+        self.allocation = ranges.allocation
+        self.announce = ranges.announce
 
     # --- Requests, under the lock ----------------------------------------------------
 
@@ -191,79 +198,10 @@ class Disk:
         """Say how many bytes of requests are at hand, which sizes the record's header."""
         self._writer.batch_bytes = min(STAGE_BYTES, pending_bytes)
 
-    def write_bytes(self, offset_bytes: int, data: memoryview) -> None:
-        """Write any range: what is not whole sectors is read, changed and written."""
-        end = offset_bytes + len(data)
-        head = -offset_bytes % SECTOR_BYTES
-        if head:
-            self._patch(offset_bytes, data[:head] if head < len(data) else data)
-            data = data[head:]
-            offset_bytes += head
-        whole = len(data) // SECTOR_BYTES
-        if whole:
-            self.write(offset_bytes // SECTOR_BYTES, whole, data[: whole * SECTOR_BYTES])
-            data = data[whole * SECTOR_BYTES :]
-        if len(data):
-            self._patch(end - len(data), data)
-
-    def read_bytes(self, offset_bytes: int, out: memoryview) -> None:
-        """Read any range."""
-        lba, skip = divmod(offset_bytes, SECTOR_BYTES)
-        sectors = (skip + len(out) + SECTOR_BYTES - 1) // SECTOR_BYTES
-        if not skip and not len(out) % SECTOR_BYTES:
-            self.read_into(lba, sectors, out)
-            return
-        whole = memoryview(bytearray(sectors * SECTOR_BYTES))
-        self.read_into(lba, sectors, whole)
-        out[:] = whole[skip : skip + len(out)]
-
-    def drop(self, offset_bytes: int, size_bytes: int, *, exact: bool) -> None:
-        """Have a range read as zeros (WRITE_ZEROES: exact), or whole sectors of it (TRIM)."""
-        end = offset_bytes + size_bytes
-        first, last = -(-offset_bytes // SECTOR_BYTES), end // SECTOR_BYTES
-        if exact:
-            edge = min(first * SECTOR_BYTES, end)
-            if edge > offset_bytes:
-                self._patch(offset_bytes, memoryview(bytes(edge - offset_bytes)))
-            if last >= first and end > last * SECTOR_BYTES:
-                self._patch(last * SECTOR_BYTES, memoryview(bytes(end - last * SECTOR_BYTES)))
-        if last > first:
-            self._writer.drop(first, last - first)
-
     @property
     def waits(self) -> int:
         """How many reads of the medium had to wait so far."""
         return self._medium.waits
-
-    def announce(self, ranges: Sequence[tuple[int, int]]) -> None:
-        """Have the medium fetch what these reads, of (offset, length) in bytes, will need."""
-        extents = []
-        for offset_bytes, size_bytes in ranges:
-            first, last = (
-                offset_bytes // SECTOR_BYTES,
-                -(-(offset_bytes + size_bytes) // SECTOR_BYTES),
-            )
-            extents += self.extents(first, last - first)
-        self._medium.advise(extents)
-
-    def advise(self, offset_bytes: int, size_bytes: int) -> None:
-        """Have the medium fetch what a read of this range will need."""
-        self.announce([(offset_bytes, size_bytes)])
-
-    def allocation(
-        self, offset_bytes: int, size_bytes: int, *, extents_max: int
-    ) -> list[tuple[int, bool]]:
-        """Return (bytes, holds data) extents from `offset_bytes` on, at least one."""
-        found: list[tuple[int, bool]] = []
-        at, end = offset_bytes, offset_bytes + size_bytes
-        while at < end and len(found) <= extents_max:
-            size, data = self._allocated(at, end)
-            if found and found[-1][1] == data:
-                found[-1] = (found[-1][0] + size, data)
-            else:
-                found.append((size, data))
-            at += size
-        return found[:extents_max]
 
     # --- Upkeep ----------------------------------------------------------------------
 
@@ -477,25 +415,6 @@ class Disk:
         )
 
     # --- Leaves ----------------------------------------------------------------------
-
-    def _patch(self, offset_bytes: int, data: memoryview) -> None:
-        """Change less than a sector."""
-        lba, skip = divmod(offset_bytes, SECTOR_BYTES)
-        sector = memoryview(bytearray(SECTOR_BYTES))
-        self.read_into(lba, 1, sector)
-        sector[skip : skip + len(data)] = data
-        self.write(lba, 1, sector)
-
-    def _allocated(self, at: int, end: int) -> tuple[int, bool]:
-        """Return how far the state at `at` reaches within its leaf, and that state."""
-        lba = at // SECTOR_BYTES
-        page = self._map.leaf(lba >> 9)
-        first = last = lba & 511
-        data = bool(page[first])
-        stop = min(512, first + -(-(end - lba * SECTOR_BYTES) // SECTOR_BYTES))
-        while last < stop and bool(page[last]) == data:
-            last += 1
-        return min(end, (lba - first + last) * SECTOR_BYTES) - at, data
 
     def _opened(self, segment: int, state: int) -> None:
         self.opened_segments += 1

@@ -325,7 +325,7 @@ class Connection:
                 self._put(transmission.block_status(cookie, states, length=length, flags=flags))
                 return _HEADER_BYTES
             if command == wire.CMD_CACHE:
-                disk.advise(offset, min(length, _ADVISE_BYTES_MAX))
+                disk.announce([(offset, min(length, _ADVISE_BYTES_MAX))])
             elif flags & wire.CMD_FLAG_NO_HOLE:
                 return self._provision(cookie, offset, length, flags)
             else:
