@@ -48,13 +48,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = Path(tempfile.mkdtemp(prefix="scrubjay-demo-", dir=args.dir))
     story = Story(folder, source=args.source, report=report)
     try:
-        story.tell()
-    except KeyboardInterrupt:
-        console.print("interrupted: nothing more is proven than the lines above")
-        return INTERRUPTED
-    except EXPECTED as error:
-        _explain(error, story, console)
-        return 1
+        status = _tell(story, console)
+        if report.steps:
+            console.print()
+            console.print(report.table())
+        if args.svg:
+            _draw(report, args.svg)
     finally:
         for each in (signal.SIGINT, signal.SIGTERM):
             signal.signal(each, signal.SIG_IGN)  # cleaning up takes seconds, and is not cut short
@@ -63,10 +62,23 @@ def main(argv: Sequence[str] | None = None) -> int:
             console.print(f"kept: SCRUBJAY_HOME={story.home.path}", soft_wrap=True)
         else:
             shutil.rmtree(folder, ignore_errors=True)
-    console.print()
-    console.print(report.table())
-    if args.svg:
-        _draw(report, args.svg)
+    return status
+
+
+def _tell(story: Story, console: Console) -> int:
+    """Do all of it, and return the exit status."""
+    try:
+        story.tell()
+    except KeyboardInterrupt:
+        console.print("interrupted: nothing is proven but what the table says")
+        return INTERRUPTED
+    except EXPECTED as error:
+        console.print("[bold red]not proven:[/]", escape(str(error)), soft_wrap=True)
+        if hint := getattr(error, "hint", ""):
+            console.print(f"hint: {escape(hint)}", soft_wrap=True)
+        if tail := story.home.log_tail():
+            console.print(f"the end of the daemon's log:\n{escape(tail)}", soft_wrap=True)
+        return 1
     return 0
 
 
@@ -90,15 +102,6 @@ def _folder(text: str) -> Path:
 
 def _interrupt(_signal: int, _frame: types.FrameType | None) -> None:
     raise KeyboardInterrupt
-
-
-def _explain(error: Exception, story: Story, console: Console) -> None:
-    """Say what was not proven, and what the daemon had to say about it."""
-    console.print("[bold red]not proven:[/]", escape(str(error)), soft_wrap=True)
-    if hint := getattr(error, "hint", ""):
-        console.print(f"hint: {escape(hint)}", soft_wrap=True)
-    if tail := story.home.log_tail():
-        console.print(f"the end of the daemon's log:\n{escape(tail)}", soft_wrap=True)
 
 
 def _draw(report: Report, path: Path) -> None:
