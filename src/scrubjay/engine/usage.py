@@ -130,6 +130,7 @@ class Usage:
         if not displaced:
             return
         self.displaced = []
+        displaced.sort()  # by segment, so that each is looked up once; their order means nothing
         live, pages, dirty = self.live, self._pages.leaves, self._pages.dirty
         met = -1
         page = self._moves.leaf(0)
