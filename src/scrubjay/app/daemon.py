@@ -9,10 +9,12 @@ kill -9 interrupts nobody either.
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 import structlog
 
@@ -63,6 +65,7 @@ def serve(home: Home, ends: Ends) -> None:
     """Serve a home until a signal says to end."""
     harden()
     name_process("scrubjay")
+    told = _Told()
     home.check()
     home.make_folders()
     with home.held(), contextlib.ExitStack() as parts:
@@ -70,14 +73,30 @@ def serve(home: Home, ends: Ends) -> None:
         family = launcher.ensure()
         if not ends.leave_attached:
             parts.callback(launcher.end)
-        # Threads inherit the mask, so that the signals wait for `sigwait` below.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
         _warn_of_swap()
         _open(home, launcher, parts, ends)
         _log.info("daemon.serving", home=str(home.path), version=__version__, parent=family.pid)
-        told = signal.sigwait(_STOP_SIGNALS)
-        _log.info("daemon.ending", signal=signal.Signals(told).name)
+        _log.info("daemon.ending", signal=told.wait().name)
     _log.info("daemon.ended")
+
+
+class _Told:
+    """Notes the signals that say to end, from the first moment on.
+
+    Through a pipe, since whatever thread the kernel interrupts, it is `wait` that must end.
+    """
+
+    def __init__(self) -> None:
+        self._reader, self._writer = os.pipe2(os.O_CLOEXEC)
+        for each in _STOP_SIGNALS:
+            signal.signal(each, self._note)
+
+    def wait(self) -> signal.Signals:
+        """Return the signal, once there was one."""
+        return signal.Signals(os.read(self._reader, 1)[0])
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        os.write(self._writer, bytes((number,)))
 
 
 def _open(home: Home, launcher: Launcher, parts: contextlib.ExitStack, ends: Ends) -> None:

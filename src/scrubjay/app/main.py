@@ -110,6 +110,7 @@ def rebuild(
 
     harden()
     place = _place()
+    place.check()
     if place.catalog.exists():
         confirm(
             f"Replace the catalog {place.catalog}?", subject=f"catalog {place.catalog}", yes=yes

@@ -19,6 +19,7 @@ from scrubjay.catalog.index import Index
 from scrubjay.control.keeper import bring_forward
 from scrubjay.control.opening import create_pool, open_pool
 from scrubjay.media.file import PoolFile
+from scrubjay.media.geometry import Geometry
 from scrubjay.sinks.file import FileSink
 
 __all__ = ["Made", "Rebuilt", "default_pool_size", "make_home", "rebuild_catalog"]
@@ -68,6 +69,7 @@ def default_pool_size(folder: Path) -> int:
 def make_home(home: Home, *, pool_bytes: int, label: str, clock: Clock, entropy: Entropy) -> Made:
     """Make a home with an empty pool; Conflict where there is one. All of it, or nothing."""
     home.check_length()
+    Geometry.of([pool_bytes])  # raises Invalid for a size that no pool has
     if home.path.exists() and any(home.path.iterdir()):
         raise Conflict(
             f"home {home.path}: not empty, expected nothing there",

@@ -63,8 +63,7 @@ def open_pool(
 
     Invalid where the sink is another pool's, Denied where one of the two is older.
     """
-    named = Pool.survey(media)
-    epochs = EpochKeeper(sink, sink_id=named.sink_id, pool_id=named.pool_id)
+    epochs = _named(media, sink)
     pool = Pool.open(
         media,
         clock=clock,
@@ -86,6 +85,7 @@ def open_keeper(
 
     Conflict where the catalog is another pool's, Corrupt where the pool is older than it.
     """
+    _named(media, sink)
     index = Index(database)
     known = index.identity()
     if known is not None and known.pool != sink.pool_id:
@@ -105,3 +105,9 @@ def open_keeper(
         if known is not None:
             _log.info("catalog.brought_forward", since=known.generation, to=pool.generation)
     return Keeper(pool, index, clock=clock, entropy=entropy)
+
+
+def _named(media: Sequence[Medium], sink: Sink) -> EpochKeeper:
+    """Return the epochs of the pool that the media name; Invalid where the sink is another's."""
+    block = Pool.survey(media)
+    return EpochKeeper(sink, sink_id=block.sink_id, pool_id=block.pool_id)
