@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from scrubjay.base.units import SEGMENT_BYTES, SLOTS_OFFSET_BYTES
 from scrubjay.engine.disk import Disk
-from scrubjay.engine.paged import PagedMap
+from scrubjay.engine.paged import EMPTY, PagedMap
 from scrubjay.keys.aead import child
 from scrubjay.media.simulated import SimulatedMedium
 from tests.engine.rig import Keeper, Machine, key_of
@@ -68,8 +68,13 @@ def fsck_of(disk: Disk, medium: SimulatedMedium, keeper: Keeper, *, lbas: int) -
         _open(medium, keeper, entry, address)
     leaked = total = 0
     for segment in range(1, keeper.next_segment):
-        words = [usage[(segment << 7) + i] for i in range(66)]
-        dead = {64 * i + bit for i in range(64) for bit in range(64) if words[i] >> bit & 1}
+        words = usage.leaf(segment >> 2)[(segment & 3) << 7 :][:66].tolist()
+        dead = {
+            64 * i + bit
+            for i, word in enumerate(words[:64])
+            for bit in range(64 if word else 0)
+            if word >> bit & 1
+        }
         wrong = named[segment] & dead
         assert not wrong, f"segment {segment}: positions {sorted(wrong)} are named and dead"
         live = words[64] - len(dead)
@@ -104,6 +109,7 @@ def _name(named: defaultdict[int, set[int]], entry: int) -> None:
 def _open(medium: SimulatedMedium, keeper: Keeper, entry: int, lba: int) -> None:
     segment, offset = entry >> 28, (entry >> 8 & 0xFFFFF) * 16
     size = ((entry >> 4 & 15) + 1) * 4096 + 16
+    assert segment in keeper.places, f"segment {segment}: is freed, and named by {lba:x}"
     base = SLOTS_OFFSET_BYTES + keeper.places[segment] * SEGMENT_BYTES
     sealed = medium.peek(base + offset, size)
     assert lba < 1 << 47
@@ -128,9 +134,11 @@ def _pages(pages: PagedMap) -> list[tuple[int, int]]:
 
 
 def _moves_of(moves: PagedMap, segment: int) -> list[tuple[int, int]]:
+    leaves = [(i, moves.leaf(segment << 3 | i)) for i in range(8)]
     return [
         (i << 9 | at, moved)
-        for i in range(8)
-        for at, moved in enumerate(moves.leaf(segment << 3 | i))
+        for i, leaf in leaves
+        if leaf != EMPTY
+        for at, moved in enumerate(leaf)
         if moved
     ]
