@@ -118,6 +118,6 @@ def _keepers(states: States, at: int) -> Iterator[Keeper]:
 
 def _do(medium: SimulatedMedium, io: Io) -> None:
     if io.kind is IoKind.SYNC:
-        medium.sync()
+        medium.sync(io.extents)
     else:
         medium.write(io.offset_bytes, io.data)

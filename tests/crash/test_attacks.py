@@ -55,7 +55,7 @@ def _trim_in_a_segment_of_its_own() -> None:
             machine.drop(0, 8)
             machine.close_segment()
             machine.feed()
-    machine.medium.sync()
+    machine.disk.sync()
     machine.disk.commit_checkpoint()
     machine.kill()
     machine.verify()
@@ -132,7 +132,7 @@ def _stale_block(*, check: bool) -> None:
         if number == 1:
             offset = len(before.trace)
             machine.write((0, 8))
-    machine.medium.sync()
+    machine.disk.sync()
     machine.disk.commit_checkpoint()
     lost = before.trace[offset]
     machine.medium.plant(lost.offset_bytes, bytes(len(lost.data)))
@@ -226,7 +226,7 @@ def test_attachment_that_was_replaced_can_free_nothing() -> None:
     places = dict(machine.keeper.places)
     for _ in old.checkpoint():
         pass
-    machine.medium.sync()
+    machine.disk.sync()
     with pytest.raises(Exception, match="epoch: 1, expected 2"):
         old.commit_checkpoint()
     assert machine.keeper.places == places
@@ -342,7 +342,7 @@ def test_failed_sync_loses_nothing_that_was_durable() -> None:
         pass
     machine.medium.inject(Fault.ERROR, kind=IoKind.SYNC)
     with pytest.raises(OSError, match="simulated"):
-        machine.medium.sync()
+        machine.disk.sync()
     machine.crash(lambda n: 0)
     machine.verify()
     assert fsck(machine).leaked == 0

@@ -285,7 +285,7 @@ def _believes_nothing(machine: Machine, medium: SimulatedMedium) -> None:
             except Corrupt:
                 continue
         try:
-            checkpoint(disk, medium)
+            checkpoint(disk)
         except Corrupt:
             return
 

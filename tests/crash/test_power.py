@@ -170,7 +170,7 @@ def test_power_cut_anywhere_keeps_what_was_flushed(
 
 def test_power_cut_in_a_random_history_keeps_what_was_flushed(seed: int) -> None:
     """The same, for histories that nobody thought of (I4, I5)."""
-    for number in range(200 if LONG else 6):
+    for number in range(200 if LONG else 5):
         random = Random(f"{seed} {number}")
         run = record(lambda machine, random=random: _history(machine, random))  # type: ignore[misc] # bound
         for cut in cuts(run, only=lambda _at, random=random: LONG or random.random() < 0.35):  # type: ignore[misc] # bound

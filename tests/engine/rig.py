@@ -186,11 +186,11 @@ def feed(disk: Disk, keeper: Keeper) -> None:
     disk.starving = False
 
 
-def checkpoint(disk: Disk, medium: Medium) -> None:
+def checkpoint(disk: Disk) -> None:
     """Run a checkpoint from end to end."""
     for _ in disk.checkpoint():
         pass
-    medium.sync()
+    disk.sync()
     disk.commit_checkpoint()
 
 
@@ -269,7 +269,7 @@ class Machine:
 
     def flush(self) -> None:
         """Sync, as the flusher does."""
-        self.medium.sync()
+        self.disk.sync()
 
     def read(self, lba: int, sectors: int) -> None:
         """Read, and compare (I1)."""
@@ -302,7 +302,7 @@ class Machine:
         for _ in self.disk.checkpoint():
             if between:
                 between()
-        self.medium.sync()
+        self.disk.sync()
         self.disk.commit_checkpoint()
 
     def clean(self, steps: int = 1 << 20) -> int:

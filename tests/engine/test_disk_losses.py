@@ -189,7 +189,7 @@ def test_checkpoint_beside_writes_marks_no_page_dead_that_stays() -> None:
     machine.write((2, 2))
     for _ in slices:
         pass
-    machine.medium.sync()
+    machine.disk.sync()
     machine.disk.commit_checkpoint()
     fsck(machine)
 
@@ -263,7 +263,7 @@ def test_read_between_commit_and_its_reply_finds_what_moved() -> None:
 
     for _ in machine.disk.checkpoint():
         pass
-    machine.medium.sync()
+    machine.disk.sync()
     machine.keeper.on_change = overwrite
     machine.disk.commit_checkpoint()
     assert victim not in machine.keeper.places

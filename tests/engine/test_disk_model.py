@@ -121,7 +121,7 @@ class DiskModel(RuleBasedStateMachine):
     @rule()
     def flush(self) -> None:
         """Sync."""
-        self.medium.sync()
+        self.disk.sync()
         self.durable = len(self.log)
 
     # --- upkeep -----------------------------------------------------------------------
@@ -147,7 +147,7 @@ class DiskModel(RuleBasedStateMachine):
                         pass
         except NoSpace:
             return
-        self.medium.sync()
+        self.disk.sync()
         self.durable = len(self.log)
         self.disk.commit_checkpoint()
 
@@ -232,7 +232,7 @@ class DiskModel(RuleBasedStateMachine):
         self.keeper.others.clear()
         for _ in range(2):
             self._supply()
-            checkpoint(self.disk, self.medium)
+            checkpoint(self.disk)
             while self.disk.clean():
                 self._supply()
         self.disk.detach()
@@ -249,7 +249,7 @@ class DiskModel(RuleBasedStateMachine):
             while self.disk.clean():
                 pass
             try:
-                checkpoint(self.disk, self.medium)
+                checkpoint(self.disk)
             except NoSpace:
                 return
             self.durable = len(self.log)
@@ -280,7 +280,7 @@ class DiskModel(RuleBasedStateMachine):
         for at in range(0, SIZE_BYTES, SECTOR_BYTES):
             there = image[at : at + SECTOR_BYTES]
             assert there in (self.bytes[at : at + SECTOR_BYTES], new[at : at + SECTOR_BYTES])
-        self.medium.sync()
+        self.disk.sync()
         self.base, self.bytes, self.log, self.durable = image, bytearray(image), [], 0
 
     def _resume(self) -> None:
@@ -300,7 +300,7 @@ def test_disk_in_any_history_returns_what_was_written() -> None:
     run_state_machine_as_test(
         DiskModel,
         settings=settings(
-            max_examples=1000 if LONG else 60,
+            max_examples=1000 if LONG else 40,
             stateful_step_count=50,
             deadline=None,
             suppress_health_check=list(settings().suppress_health_check),

@@ -204,3 +204,30 @@ def test_write_without_a_spare_segment_changes_nothing_and_says_no_space() -> No
     machine.verify()
     machine.drop(0, 4)
     machine.verify()
+
+
+def test_sync_after_one_that_failed_fails_as_well() -> None:
+    """Who waited for the one that failed is not told that all is well (I4)."""
+    machine = Machine()
+    machine.write((0, 8))
+    machine.medium.inject(Fault.ERROR, kind=IoKind.SYNC)
+    for _ in range(3):
+        with pytest.raises(OSError, match=r"simulated|a sync failed before"):
+            machine.disk.sync()
+    machine.write((8, 8))
+    with pytest.raises(OSError, match="a sync failed before"):
+        machine.disk.sync()
+
+
+def test_sync_names_each_segment_that_was_appended_to() -> None:
+    """Records of the main log and of cleaning, in whichever segments they are (I4)."""
+    machine = Machine()
+    for lba in range(0, 64, 16):
+        machine.write((lba, 16))
+        machine.write((lba, 8))
+        machine.close_segment()
+    machine.clean()
+    machine.write((100, 1))
+    machine.disk.sync()
+    after = machine.medium.crash(lambda _n: 0)
+    assert list(after.written()) == list(machine.medium.written())

@@ -10,6 +10,7 @@ Invariants: I1 (reading.py, writing.py), I4 and I5 (checkpoint.py, recovery.py).
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -77,6 +78,7 @@ class Disk:
     ) -> None:
         self.lock = threading.Lock()
         self._syncing = threading.Lock()
+        self._sync_failed = 0
         self.attachment = attachment
         self.size_bytes = attachment.size_bytes
         self.map_limit_pages = MAP_LIMIT_PAGES
@@ -362,14 +364,21 @@ class Disk:
     def sync(self) -> None:
         """Make durable all that was appended; without the lock, and at one's own cost alone.
 
-        Raises OSError: then the volume is to be poisoned (I4).
+        Raises OSError: then the volume is to be poisoned, and every later call fails as
+        well, since what the failed one took is in no state that a success could tell (I4).
         """
         with self._syncing:  # who finds nothing left to sync must wait for who took it
+            if self._sync_failed:
+                raise OSError(self._sync_failed, "a sync failed before")
             bases: set[int] = set()
             for unsynced in (self._log.unsynced, self._mover.unsynced):
                 while unsynced:
                     bases.add(unsynced.popleft())
-            self._medium.sync([(base, SEGMENT_BYTES) for base in bases])
+            try:
+                self._medium.sync([(base, SEGMENT_BYTES) for base in bases])
+            except OSError as error:
+                self._sync_failed = error.errno or errno.EIO
+                raise
 
     def detach(self) -> None:
         """Write and commit a last checkpoint; nothing may be written afterwards.
