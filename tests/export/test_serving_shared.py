@@ -179,3 +179,14 @@ def test_zeros_over_a_whole_volume_let_others_in_between(volume: Volume) -> None
         assert before[-1] < 256 * MIB
         assert zeroing.hear(zeros).error == 0
         assert reading.ask(wire.CMD_READ, offset=KIB, length=4096).data == bytes(4096)
+
+
+@pytest.mark.parametrize("command", [wire.CMD_TRIM, wire.CMD_BLOCK_STATUS, wire.CMD_CACHE])
+def test_many_requests_over_gigabytes_let_others_in_between(command: int) -> None:
+    """28 bytes name 4 GiB: one receive full of them does not keep the volume to itself."""
+    with serving(size_bytes=4096 * MIB, slots=60) as large:
+        client = large.talk()
+        requests = [client.ask(command, length=4095 * MIB)[1] for _ in range(40)]
+        script = large.play(client, b"".join(requests))
+        assert len(script.sends) == len(requests)
+        assert {answer.error for answer in client.answers.values()} == {0}

@@ -6,11 +6,12 @@ requests.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 from scrubjay.base.ports import Medium
 from scrubjay.base.units import SECTOR_BYTES
-from scrubjay.engine.paged import FANOUT, LEAF_SHIFT, PagedMap
+from scrubjay.engine.paged import EMPTY, FANOUT, LEAF_SHIFT, PagedMap
 from scrubjay.engine.reading import Reader
 from scrubjay.engine.writing import Writer
 
@@ -83,12 +84,13 @@ class Ranges:
         found: list[tuple[int, bool]] = []
         at, end = offset_bytes, offset_bytes + size_bytes
         while at < end and len(found) <= extents_max:
-            size, data = self._allocated(at, end)
-            if found and found[-1][1] == data:
-                found[-1] = (found[-1][0] + size, data)
-            else:
-                found.append((size, data))
-            at += size
+            for sectors, data in self._allocated(at // SECTOR_BYTES, -(-end // SECTOR_BYTES)):
+                stop = min(end, (at // SECTOR_BYTES + sectors) * SECTOR_BYTES)
+                if found and found[-1][1] == data:
+                    found[-1] = (found[-1][0] + stop - at, data)
+                else:
+                    found.append((stop - at, data))
+                at = stop
         return found[:extents_max]
 
     def _patch(self, offset_bytes: int, data: memoryview) -> None:
@@ -99,13 +101,13 @@ class Ranges:
         sector[skip : skip + len(data)] = data
         self._writer.write(lba, 1, sector)
 
-    def _allocated(self, at: int, end: int) -> tuple[int, bool]:
-        """Return how far the state at `at` reaches within its leaf, and that state."""
-        lba = at // SECTOR_BYTES
+    def _allocated(self, lba: int, end: int) -> Iterator[tuple[int, bool]]:
+        """Yield (sectors, holds data) from a sector to the end of its leaf."""
+        first = lba & FANOUT - 1
+        stop = min(FANOUT, first + end - lba)
         page = self._map.leaf(lba >> LEAF_SHIFT)
-        first = last = lba & FANOUT - 1
-        data = bool(page[first])
-        stop = min(FANOUT, first + -(-(end - lba * SECTOR_BYTES) // SECTOR_BYTES))
-        while last < stop and bool(page[last]) == data:
-            last += 1
-        return min(end, (lba - first + last) * SECTOR_BYTES) - at, data
+        if page is EMPTY:
+            yield stop - first, False
+            return
+        for data, group in groupby(map(bool, page[first:stop].tolist())):
+            yield len(list(group)), data

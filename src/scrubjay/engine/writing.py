@@ -23,6 +23,7 @@ __all__ = ["AppendFailed", "Writer"]
 
 _ONE = SECTOR_BYTES + TAG_BYTES
 _LEAF_MASK = FANOUT - 1
+_BLANK = EMPTY.tobytes()
 
 
 class AppendFailed(OSError):
@@ -80,8 +81,8 @@ class Writer:
 
     def drop(self, lba: int, sectors: int) -> None:
         """Have these sectors read as zeros, and note it in the log."""
-        if not any(self._map.leaf(index) is not EMPTY for index in _leaves(lba, sectors)):
-            return
+        if not any(self._held(index, lba, sectors) for index in _leaves(lba, sectors)):
+            return  # so that the same trim again costs no record
         self.commit()
         runs = drop_runs(lba, sectors)
         self._begin(payload_bytes=0, runs=len(runs), keep=RESERVE_FOR_DROPS)
@@ -93,14 +94,11 @@ class Writer:
         """Take these sectors out of the map (their drop is in the log)."""
         displaced = self._usage.displaced
         for index in _leaves(lba, sectors):
-            page = self._map.leaf(index)
-            if page is EMPTY:
-                continue
-            first = max(lba - (index << LEAF_SHIFT), 0)
-            last = min(lba + sectors - (index << LEAF_SHIFT), FANOUT)
-            displaced += page[first:last].tolist()
-            page[first:last] = EMPTY[first:last]
-            self._map.dirty.add(index)
+            part = self._held(index, lba, sectors)
+            if part is not None:
+                displaced += part.tolist()
+                part[:] = EMPTY[: len(part)]
+                self._map.dirty.add(index)
 
     def apply(self, lba: int, sectors: int, entry: int) -> None:
         """Point the map at a unit (replay)."""
@@ -114,6 +112,15 @@ class Writer:
         """Append the staged record, if there is one; AppendFailed when it did not arrive."""
         if self._log.staged:
             self._append()
+
+    def _held(self, index: int, lba: int, sectors: int) -> Page | None:
+        """Return the part of a leaf that tells of these sectors; None where all are zeros."""
+        page = self._map.leaf(index)
+        if page is EMPTY:
+            return None
+        start = index << LEAF_SHIFT
+        part = page[max(lba - start, 0) : lba + sectors - start]
+        return None if part.tobytes() == _BLANK[: part.nbytes] else part
 
     def _write_many(self, lba: int, sectors: int, data: memoryview) -> None:
         log = self._log

@@ -40,6 +40,9 @@ _ANNOUNCED_MAX = 64
 _EXTENTS_MAX = 4096
 _ADVISE_BYTES_MAX = wire.PAYLOAD_BYTES_MAX
 """A CACHE may name 4 GiB; so much of it is taken as advice."""
+_WALK_BYTES_MAX = 1 << 30
+"""A batch that walked so much of the map ends: requests of 28 bytes may name 4 GiB each,
+and nobody else gets the volume meanwhile."""
 _ZEROS = memoryview(bytes(PIECE_BYTES))
 
 
@@ -98,6 +101,8 @@ class Connection:
         """The request at hand waits for a segment."""
         self._more = False
         """There is work in the buffers, so do not wait for the client."""
+        self._walked_bytes = 0
+        """What requests without bytes of their own looked through in this batch."""
         self._cold = False
         """Reads of the last batch waited for the medium."""
         self._ended = False
@@ -139,6 +144,7 @@ class Connection:
         """Serve what lies in the buffer; return how far it was consumed."""
         disk, upkeep = self._disk, self._upkeep
         opened = disk.opened_segments
+        self._walked_bytes = 0
         with disk.lock:
             disk.begin(end - start)
             waits = disk.waits
@@ -287,7 +293,7 @@ class Connection:
         """Serve one request; return how many bytes it took, 0 to come back to it."""
         disk, rules = self._disk, self._rules
         _, flags, command, cookie, offset, length = wire.REQUEST.unpack_from(self._in, start)
-        if self._op > OUT_BYTES - 64 * KIB:
+        if self._op > OUT_BYTES - 64 * KIB or self._walked_bytes >= _WALK_BYTES_MAX:
             self._more = True
             return 0
         if command == wire.CMD_DISC:
@@ -319,16 +325,19 @@ class Connection:
                 self._flushes.append(cookie)
                 return _HEADER_BYTES
             if command == wire.CMD_BLOCK_STATUS:
+                self._walked_bytes += length
                 extents = disk.allocation(offset, length, extents_max=_EXTENTS_MAX)
                 hole = wire.STATE_HOLE | wire.STATE_ZERO
                 states = [(size, 0 if data else hole) for size, data in extents]
                 self._put(transmission.block_status(cookie, states, length=length, flags=flags))
                 return _HEADER_BYTES
             if command == wire.CMD_CACHE:
+                self._walked_bytes += _WALK_BYTES_MAX  # each unit is a call of the system
                 disk.announce([(offset, min(length, _ADVISE_BYTES_MAX))])
             elif flags & wire.CMD_FLAG_NO_HOLE:
                 return self._provision(cookie, offset, length, flags)
             else:
+                self._walked_bytes += length
                 self._prove()  # neither fails with the other
                 disk.drop(offset, length, exact=command == wire.CMD_WRITE_ZEROES)
                 disk.commit()
