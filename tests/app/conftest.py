@@ -17,10 +17,18 @@ def place() -> Iterator[Home]:
         yield found
 
 
+@pytest.fixture(scope="session")
+def template() -> Iterator[Home]:
+    """A home that was just made, for others to be copies of."""
+    with rig.home() as found:
+        found.init()
+        yield found
+
+
 @pytest.fixture
-def home(place: Home) -> Home:
+def home(place: Home, template: Home) -> Home:
     """A home that is not served."""
-    place.init()
+    place.copy(template)
     return place
 
 

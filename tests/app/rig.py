@@ -57,6 +57,12 @@ class Home:
         """Make it."""
         self.run("init", "--pool-size", POOL_SIZE)
 
+    def copy(self, template: Home) -> None:
+        """Make it as another was made, which is quicker."""
+        subprocess.run(
+            ["cp", "--archive", "--sparse=always", str(template.path), str(self.path)], check=True
+        )
+
     def begin(self, *arguments: str) -> subprocess.Popen[bytes]:
         """Start the daemon."""
         with self.log.open("ab") as log:
@@ -125,18 +131,15 @@ class Home:
 
     def processes(self) -> list[int]:
         """Return every living process of this home: daemon, parent, exporters."""
-        found = []
+        found = [] if self.daemon is None else [self.daemon.pid]
         for folder in Path("/proc").iterdir():
-            if folder.name.isdigit():
-                try:
-                    words = (folder / "cmdline").read_bytes().split(b"\0")
-                    environ = (folder / "environ").read_bytes()
-                    state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
-                except OSError:
-                    continue
-                ours = b"scrubjay.app.main" in words or b"scrubjay.export.parent" in words
-                if ours and os.fsencode(self.path) in environ and state != "Z":
-                    found.append(int(folder.name))
+            try:
+                words = (folder / "cmdline").read_bytes().split(b"\0")
+                state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+            except OSError:
+                continue
+            if b"scrubjay.export.parent" in words and os.fsencode(self.path) in words:
+                found += [int(folder.name)] if state != "Z" else []
         return found
 
     def environ(self) -> dict[str, str]:

@@ -52,7 +52,7 @@ def test_daemon_told_to_end_while_it_starts_ends_in_order(home: Home) -> None:
     """At whatever moment it is told: no process and no socket is left."""
     for _ in range(3):
         home.begin("serve")
-        until(lambda: (home.path / "run" / "parent.sock").exists())
+        until((home.path / "run" / "parent.sock").exists)
         assert home.end(signal.SIGTERM) == 0
         until(lambda: not home.processes())
         assert not list((home.path / "run").glob("*.sock"))

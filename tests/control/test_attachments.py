@@ -134,6 +134,15 @@ def test_socket_is_named_for_the_volume_unless_that_is_too_long(tmp_path: Path) 
     assert deep.socket_path(volume, "n" * 63).name == f"{volume}.sock"
 
 
+def test_attach_for_a_group_lets_it_pass_to_the_socket_and_read_nothing(tmp_path: Path) -> None:
+    """A hypervisor's user reaches its socket; who is not asked in reaches nothing."""
+    folders = [tmp_path / "home", tmp_path / "home/run", tmp_path / "home/run/volumes"]
+    for folder in folders:
+        folder.mkdir(mode=0o700)
+    Liveness(folders[2], above=folders[:2]).let_groups_pass()
+    assert [folder.stat().st_mode & 0o777 for folder in folders] == [0o711] * 3
+
+
 def test_lock_looked_at_is_not_kept(tmp_path: Path) -> None:
     """Whoever looks whether a volume is served does not keep its exporter from starting."""
     liveness = Liveness(tmp_path)

@@ -111,7 +111,7 @@ def _open(home: Home, launcher: Launcher, parts: contextlib.ExitStack, ends: End
     keeper = open_keeper([medium], sink, database, clock=clock, entropy=entropy)
     parts.callback(keeper.pool.close)
 
-    liveness = Liveness(home.volumes)
+    liveness = Liveness(home.volumes, above=(home.path, home.run))
     exporters = Exporters(
         launcher, Leases(keeper), liveness, entropy, channel=home.channel, pool=home.pool
     )

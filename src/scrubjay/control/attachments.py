@@ -95,6 +95,8 @@ class Attachments:
             volume = resolve_volume(self._keeper, view, reference)
         with self._alone(volume):
             served = self._next_epoch(volume)
+            if socket_group is not None:
+                self._liveness.let_groups_pass()
             start = Start(
                 volume, served.epoch, served.socket, self._liveness.lock_path(volume), socket_group
             )

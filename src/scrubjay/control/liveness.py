@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from scrubjay.base.ids import VolumeId
@@ -23,8 +23,10 @@ _SOCKET_PATH_BYTES_MAX = 107
 class Liveness:
     """The folder where the locks and the sockets of served volumes lie."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, above: Sequence[Path] = ()) -> None:
+        """Take the folder, and those above it that are of this home too."""
         self._folder = folder
+        self._above = tuple(above)
 
     def lock_path(self, volume: VolumeId) -> Path:
         """Return where the exporter of a volume holds its lock."""
@@ -36,6 +38,11 @@ class Liveness:
         if len(os.fsencode(path)) <= _SOCKET_PATH_BYTES_MAX:
             return path
         return self._folder / f"{volume}.sock"
+
+    def let_groups_pass(self) -> None:
+        """Let others pass through to a socket that is theirs, and list or read nothing."""
+        for folder in (*self._above, self._folder):
+            folder.chmod(folder.stat().st_mode & 0o7777 | 0o011)
 
     def attached(self, volume: VolumeId) -> bool:
         """Return whether an exporter serves the volume."""
