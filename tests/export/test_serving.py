@@ -180,6 +180,19 @@ def test_receive_full_of_small_requests_is_answered_whole(volume: Volume) -> Non
     assert all(talk.answers[cookie].error == kind[2] for kind, (cookie, _) in asked)
 
 
+def test_replies_to_writes_behind_reads_that_filled_the_buffer_all_arrive(volume: Volume) -> None:
+    """Even 16 bytes need room: writes wait for the next turn as reads do."""
+    talk = volume.talk()
+    batch = [talk.ask(wire.CMD_READ, length=PIECE_BYTES)]
+    while len(batch) * (28 + 4096) < OUT_BYTES - PIECE_BYTES - 4096:
+        batch.append(talk.ask(wire.CMD_READ, length=4096))
+    while sum(len(each) for _, each in batch) < RECEIVE_BYTES - 4096 - 28:
+        batch.append(write_of(talk, 4 * MIB, some(4096)))
+    volume.play(talk, b"".join(each for _, each in batch))
+    assert talk.pending == 0
+    assert set(status(batch, talk)) == {0}
+
+
 # --- The format of replies ---------------------------------------------------------------
 
 
@@ -444,6 +457,16 @@ def test_cache_announces_what_a_read_will_need(volume: Volume) -> None:
     assert sum(length for _, length in volume.simulated.advised) == 64 * KIB + 4 * 16
 
 
+def test_cache_of_a_whole_volume_is_taken_as_far_as_it_is_useful() -> None:
+    """Advice about 4 GiB would hold the volume's lock for long: some of it is enough."""
+    with serving(size_bytes=48 * MIB) as volume:
+        talk = volume.talk()
+        for at in range(0, 48 * MIB, 8 * MIB):
+            volume.write(talk, at, some(8 * MIB))
+        assert volume.request(talk, wire.CMD_CACHE, length=48 * MIB).error == 0
+        assert sum(length for _, length in volume.simulated.advised) < 33 * MIB
+
+
 # --- Bad input ---------------------------------------------------------------------------
 
 END = 8 * MIB
@@ -527,6 +550,7 @@ def test_write_longer_than_anybody_drains_ends_the_connection_at_its_header(
     script = Script([head + trap[1] * 100, trap[1]])
     volume.connection(script, talk).run()
     assert not script.told
+    assert script.unheard == 1
     assert volume.read(0, 4096) == some(4096)
 
 

@@ -323,11 +323,13 @@ def test_full_pool_refuses_writes_and_serves_everything_else() -> None:
         waited = volume.upkeep.waits
         batch = [
             write_of(talk, full_at + 2 * MIB, b"x" * MIB),
+            write_of(talk, full_at + 2 * MIB, b"x" * PIECE_BYTES),
+            write_of(talk, full_at + 2 * MIB + 1, b"x" * PIECE_BYTES),
             write_of(talk, full_at + 3 * MIB, b"x" * MIB, FUA),
             talk.ask(wire.CMD_WRITE_ZEROES, offset=full_at + 4 * MIB, length=MIB, flags=NO_HOLE),
         ]
         volume.play(talk, joined(batch))
-        assert status(batch, talk) == [wire.ENOSPC] * 3
+        assert status(batch, talk) == [wire.ENOSPC] * 5
         assert volume.upkeep.waits == waited
         assert volume.complaints == []
         for at in range(0, full_at, 4 * MIB):

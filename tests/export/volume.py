@@ -118,6 +118,11 @@ class Script:
         self.shut = False
         self._receives = deque(memoryview(each) for each in receives)
 
+    @property
+    def unheard(self) -> int:
+        """Receives that nobody asked for."""
+        return len(self._receives)
+
     def recv_into(self, buffer: memoryview, /) -> int:
         """Fill the buffer with the next receive, or as much of it as fits; 0 at the end."""
         assert len(buffer), "a receive into nothing would look like a client that has left"
