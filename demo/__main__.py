@@ -55,8 +55,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.svg:
             _draw(report, args.svg)
     finally:
-        for each in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(each, signal.SIG_IGN)  # cleaning up takes seconds, and is not cut short
         story.home.clear()
         if args.keep:
             console.print(f"kept: SCRUBJAY_HOME={story.home.path}", soft_wrap=True)
@@ -79,15 +77,18 @@ def _tell(story: Story, console: Console) -> int:
         if tail := story.home.log_tail():
             console.print(f"the end of the daemon's log:\n{escape(tail)}", soft_wrap=True)
         return 1
+    finally:
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_IGN)  # cleaning up takes seconds, and is not cut short
     return 0
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
     parser.add_argument("--source", type=_folder, default=interpreter_library(), metavar="DIR",
-                        help="take files from here, up to 96 MiB (%(default)s)")  # fmt: skip
+                        help="take files from here, up to 64 MiB (%(default)s)")  # fmt: skip
     parser.add_argument("--dir", type=_folder, default=ON_DISK, metavar="DIR",
-                        help="where to work; some 3 GiB (%(default)s)")  # fmt: skip
+                        help="where to work; some 2 GiB (%(default)s)")  # fmt: skip
     parser.add_argument("--keep", action="store_true", help="keep the home, and say where")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="draw the table as a picture too")
     return parser.parse_args(argv)

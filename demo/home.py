@@ -61,6 +61,10 @@ class Home:
         """Serve a volume, and return its URI."""
         return self._api.send("POST", "attachments", Attachment, body={"volume": name}).uri
 
+    def detach(self, name: str) -> None:
+        """End serving a volume."""
+        self._api.delete(f"attachments/{name}")
+
     def destroy(self, name: str) -> None:
         """Destroy a volume, and return when its key is forgotten."""
         operation = self._api.send("DELETE", f"volumes/{name}", Operation)

@@ -22,9 +22,9 @@ __all__ = ["STEPS", "Story"]
 STEPS = 12
 ALICE, BOB = "alice", "bob"
 DISK = "alice-disk"
-SOURCE_BYTES_MAX = 96 * MIB
-POOL_BYTES = 2 * GIB
-BOB_BYTES = 384 * MIB
+SOURCE_BYTES_MAX = 64 * MIB
+POOL_BYTES = 3 * GIB // 2
+BOB_BYTES = 256 * MIB
 BOB_PIECE_BYTES = 3 * MIB
 BOB_VOLUMES_MIN, BOB_VOLUMES_MAX = 2, 5
 """ many, until each slot of Alice's holds what he wrote."""
@@ -163,6 +163,7 @@ class Story:
                     read_bytes += EMPTY.check(disk)
                     pattern.write(disk)
                     read_bytes += pattern.check(disk)
+                self.home.detach(pattern.name)  # which gives back the slots that he did not fill
                 left = slots - changed(written, fronts(self.home.pool))
                 step.advance(len(slots) - len(left), len(slots))
             step.proven(

@@ -58,7 +58,7 @@ def test_demo_on_small_tree_proves_all_of_it(place: Path) -> None:
 @pytest.mark.real("cp")
 @pytest.mark.timeout(LIMIT_S)
 def test_demo_interrupted_leaves_nothing_behind(place: Path) -> None:
-    """Ctrl-C while a daemon and an exporter run: they end, the folder goes, status 130."""
+    """Ctrl-C, twice, while a daemon and an exporter run: they end, the folder goes, status 130."""
     with demo("--dir", place, "--source", ROOT / "src") as process:
         assert process.stdout is not None
         for line in process.stdout:
