@@ -79,7 +79,7 @@ class Adversary:
             for epoch_key in epoch_keys:
                 opened = _try(epoch_key, sealed, _AD)
                 if opened is not None:
-                    self._learn(b"", opened[1:])
+                    self.learn(b"", opened[1:])
 
     def reaches(self, path: bytes, key: Buffer) -> bool:
         """Whether he can compute this key."""
@@ -88,7 +88,8 @@ class Adversary:
             for above, known in self._known
         )
 
-    def _learn(self, path: bytes, key: bytes) -> None:
+    def learn(self, path: bytes, key: bytes) -> None:
+        """Take a key that he has got somewhere, and open whatever it opens."""
         fresh = [(path, key)]
         while fresh:
             above, known = fresh.pop()

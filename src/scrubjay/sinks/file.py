@@ -38,6 +38,7 @@ _SLOT_HEADER = struct.Struct("<8sQI32s4044x")
 _DIGEST_BYTES = 32
 _SPLIT_END = HEADER_BYTES + SPLIT_BYTES  # a slot's header is as long as the file's
 _USED_BYTES = _SPLIT_END + _DIGEST_BYTES
+_EMPTY = bytes(SLOT_BYTES)
 
 
 class _State(Enum):
@@ -197,7 +198,7 @@ class FileSink:
         for pattern in (self._entropy.token(SLOT_BYTES), bytes(SLOT_BYTES)):
             self._io.write(slot.offset_bytes, pattern)
             self._io.sync()
-        if any(self._io.read(slot.offset_bytes, SLOT_BYTES)):
+        if self._io.read(slot.offset_bytes, SLOT_BYTES) != _EMPTY:
             raise Corrupt(f"sink {self._sink_id}: slot {slot.index} is not zero, expected zeros")
 
     def _slots(self) -> list[_Slot]:
@@ -230,7 +231,7 @@ def _parse_header(data: bytes) -> tuple[UUID, UUID]:
 
 
 def _parse_slot(index: int, data: bytes) -> _Slot:
-    if not any(data):
+    if data == _EMPTY:
         return _Slot(index, _State.EMPTY, Epoch(0))
     magic, epoch, stripes, _ = _SLOT_HEADER.unpack_from(data)
     digest = data[_SPLIT_END:_USED_BYTES]

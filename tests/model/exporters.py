@@ -1,0 +1,184 @@
+"""Exporters without processes: the engine, its steward and the real leases service."""
+
+# ruff: noqa: SLF001 - the steward's look is what its thread would do, without the thread
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from scrubjay.base.errors import NotFound, ScrubjayError
+from scrubjay.base.ids import SegmentId, VolumeId
+from scrubjay.base.ports import Medium
+from scrubjay.control.attachments import Start
+from scrubjay.control.leases import Leases
+from scrubjay.engine.disk import Disk
+from scrubjay.engine.lessor import Checkpoint, Grant
+from scrubjay.export.arena import Arena
+from scrubjay.export.steward import Steward
+
+__all__ = ["Exporter", "LocalExporters", "LocalLessor"]
+
+
+@dataclass
+class LocalLessor:
+    """`Lessor` by plain calls; whichever daemon there is now answers."""
+
+    leases: Callable[[], Leases]
+    volume: VolumeId
+    epoch: int
+    highest: int
+    seeds: dict[int, bytes]
+    """The key of every segment that was ever granted, for the thief to look for."""
+    on_slot: Callable[[VolumeId, int], None]
+    loses_reply: bool = False
+    """The daemon dies behind its next commit: the call is sent again."""
+
+    def lease(self, count: int) -> Sequence[Grant]:
+        """Lease segments."""
+        above = SegmentId(self.highest)
+        if self._lost():
+            self.leases().lease(self.volume, self.epoch, count=count, above=above)
+        grants = self.leases().lease(self.volume, self.epoch, count=count, above=above)
+        self.highest = max([self.highest, *(grant.segment for grant in grants)])
+        for grant in grants:
+            if grant.slot is not None:
+                self.on_slot(self.volume, grant.slot)
+        return self._noted(grants)
+
+    def group(self, group: int) -> Sequence[Grant]:
+        """Return the grants of a group."""
+        return self._noted(self.leases().group(self.volume, self.epoch, group))
+
+    def commit(self, checkpoint: Checkpoint, *, freed: Sequence[SegmentId]) -> None:
+        """Name a checkpoint."""
+        if self._lost():
+            self.leases().commit(self.volume, self.epoch, checkpoint, freed=freed)
+        self.leases().commit(self.volume, self.epoch, checkpoint, freed=freed)
+
+    def _lost(self) -> bool:
+        lost, self.loses_reply = self.loses_reply, False
+        return lost
+
+    def _noted(self, grants: Sequence[Grant]) -> Sequence[Grant]:
+        self.seeds.update((grant.segment, grant.key) for grant in grants if grant.key)
+        return grants
+
+
+@dataclass
+class Exporter:
+    """A volume being served."""
+
+    lock: int
+    lessor: LocalLessor
+    disk: Disk
+    arena: Arena
+    steward: Steward = field(init=False)
+    troubles: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.steward = Steward(
+            self.disk,
+            self.lessor,
+            poison=self.troubles.append,
+            end=_raise,
+            complain=self.troubles.append,
+        )
+
+    def look(self) -> None:
+        """Have the steward look after the disk once, because somebody asked."""
+        self.steward.kick()
+        self.steward._look()
+
+    def idle(self) -> None:
+        """Have the steward look as often as it takes until it sees that nothing is going on."""
+        self.steward._look()
+        self.steward._look()
+
+    def feed(self) -> None:
+        """Wait for space, as a connection does: until there are segments, or none to be had."""
+        if self.disk.starved or self.disk.full:
+            self.disk.starving = True
+            self.look()
+
+    def checkpoint(self) -> None:
+        """Checkpoint now, as the steward does when it is due."""
+        self.feed()
+        self.steward._checkpoint()
+
+
+@dataclass
+class LocalExporters:
+    """`Exporters` whose processes are objects; each holds its lock for as long as it lives."""
+
+    leases: Callable[[], Leases]
+    medium: Callable[[], Medium]
+    on_slot: Callable[[VolumeId, int], None]
+    seeds: dict[VolumeId, dict[int, bytes]] = field(default_factory=dict)
+    served: dict[VolumeId, Exporter] = field(default_factory=dict)
+    ended_in_order: set[VolumeId] = field(default_factory=set)
+    """Whose last exporter committed a last checkpoint."""
+
+    def start(self, start: Start) -> None:
+        """Take the lock, attach, recover."""
+        start.lock.parent.mkdir(parents=True, exist_ok=True)
+        lock = os.open(start.lock, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.ended_in_order.discard(start.volume)
+            attachment = self.leases().attachment(start.volume, start.epoch)
+            seeds = self.seeds.setdefault(start.volume, {})
+            lessor = LocalLessor(
+                self.leases,
+                start.volume,
+                start.epoch,
+                highest=attachment.next_segment - 1,
+                seeds=seeds,
+                on_slot=self.on_slot,
+            )
+            arena = Arena()
+            disk = Disk(self.medium(), lessor, arena, attachment)
+            disk.attach()
+            self.served[start.volume] = Exporter(lock, lessor, disk, arena)
+        except BaseException:
+            os.close(lock)
+            raise
+
+    def detach(self, volume: VolumeId) -> None:
+        """Commit a last checkpoint, and end."""
+        exporter = self._of(volume)
+        exporter.steward.close()
+        exporter.steward.finish()
+        exporter.disk.detach()
+        self.ended_in_order.add(volume)
+        self._die(volume)
+
+    def kill(self, volume: VolumeId) -> None:
+        """End at once; what was written stays in the page cache."""
+        if volume in self.served:
+            self._die(volume)
+
+    def resize(self, volume: VolumeId, *, size_bytes: int) -> None:
+        """Grow."""
+        self._of(volume).disk.resize(size_bytes)
+
+    def lose_power(self) -> None:
+        """End everything."""
+        for volume in list(self.served):
+            self._die(volume)
+
+    def _of(self, volume: VolumeId) -> Exporter:
+        if volume not in self.served:
+            raise NotFound(f"volume {volume}: no exporter")
+        return self.served[volume]
+
+    def _die(self, volume: VolumeId) -> None:
+        exporter = self.served.pop(volume)
+        exporter.arena.drop_all()
+        os.close(exporter.lock)
+
+
+def _raise(error: ScrubjayError) -> None:
+    raise error

@@ -1,0 +1,623 @@
+"""The whole stack without processes: pool, sink, catalog, control, and engines that serve.
+
+What a test asks of it is also asked of an oracle; whatever comes back is compared. Power
+may fail in the middle of any operation: then everything stops, the disks keep of what was
+not synced whatever chance leaves, the next daemon opens them, and the story goes on.
+"""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Concatenate, ParamSpec
+
+from scrubjay.base.errors import NoSpace, NotFound
+from scrubjay.base.ids import BranchNo, Epoch, LineageNo, SegmentId, TenantNo, VolumeId
+from scrubjay.base.units import SECTOR_BYTES
+from scrubjay.catalog.database import Database
+from scrubjay.control.records import POOL_KEY, PoolRecord, VolumeRecord, at, encode
+from scrubjay.keys import path
+from scrubjay.keys.tree import KeyTree
+from scrubjay.media.pool import Pool
+from scrubjay.media.simulated import Io, SimulatedMedium
+from scrubjay.sinks.file import FILE_BYTES, FileSink
+from tests.control.rig import SOMEWHERE, Hands, Seeded, SinkFile
+from tests.media.rig import size_of
+from tests.model.accounting import check_slots
+from tests.model.daemon import Daemon
+from tests.model.exporters import Exporter, LocalExporters
+from tests.model.oracle import MAGIC, ZEROS, Change, Oracle, WrongError
+from tests.model.power import Power, Powered
+from tests.model.thief import Thief, keys_in_sink
+from tests.sinks.disks import POOL, SINK, PowerLossError
+
+__all__ = ["CATALOGS", "House", "Tenanted"]
+
+CATALOGS = ("kept", "older", "lost")
+"""What the next daemon finds of the catalog."""
+CHUNK_SECTORS = 64
+WHOLE_SECTORS = 1024
+"""A volume up to this size is looked at as a whole, a larger one where it was touched."""
+_ROUNDS = 8
+_P = ParamSpec("_P")
+
+
+@dataclass
+class Tenanted:
+    """A volume, and what it should hold."""
+
+    id: VolumeId
+    name: str
+    record: VolumeRecord
+    size_bytes: int
+    oracle: Oracle
+
+    @property
+    def branch(self) -> path.Path:
+        """Where its segments stand in the tree of keys."""
+        record = self.record
+        return path.branch(
+            TenantNo(record.tenant), LineageNo(record.lineage), BranchNo(record.branch)
+        )
+
+
+@dataclass(frozen=True)
+class Dead:
+    """A volume that is no more, and what should open it no more."""
+
+    volume: Tenanted
+    seeds: dict[int, bytes]
+    since: int
+
+
+@dataclass
+class Intent:
+    """What the operation under way was asked, should the power fail during it."""
+
+    create: str = ""
+    tenant: str = ""
+    resize: tuple[str, int] = ("", 0)
+    destroy: frozenset[str] = frozenset()
+
+
+def operation(
+    method: Callable[Concatenate[House, _P], None],
+) -> Callable[Concatenate[House, _P], None]:
+    """Survive a power failure during what the method does, and check everything behind it."""
+
+    def run(self: House, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
+        self.step += 1
+        try:
+            method(self, *args, **kwargs)
+        except PowerLossError:
+            self.lose_power()
+        self.intent = Intent()
+        self.note_sink()
+        self.check()
+
+    functools.update_wrapper(run, method)
+    return run
+
+
+@dataclass
+class House:
+    """One pool, its daemon, its exporters; and the oracles of its volumes."""
+
+    folder: Path
+    seed: int = 0
+    slots: int = 24
+    area_slots: int = 1
+    volumes: dict[str, Tenanted] = field(default_factory=dict)
+    dead: list[Dead] = field(default_factory=list)
+    step: int = 0
+    events: Counter[str] = field(default_factory=Counter)
+    """What happened so far: a model in which nothing happens finds nothing."""
+    intent: Intent = field(default_factory=Intent)
+
+    def __post_init__(self) -> None:
+        self.random = Random(self.seed)
+        self.entropy = Seeded(Random(self.seed))
+        self.power = Power()
+        blank = _blank(self.folder.parent, self.slots, self.area_slots)
+        self.pool = Powered(blank.pool.size_bytes, self.power).holding(blank.pool)
+        self.sink = Powered(blank.sink.size_bytes, self.power).holding(blank.sink)
+        self.pool.trace = list(blank.trace)
+        shutil.copy(blank.catalog, self._catalog)
+        self._blank_catalog = blank.catalog
+        self._old_catalog = blank.catalog
+        self._serial = 0
+        self._epoch_keys: dict[bytes, int] = {}
+        self.exporters = LocalExporters(
+            lambda: self.daemon.leases, lambda: self.pool, on_slot=self._note_slot
+        )
+        self._last_owner: dict[int, int] = {}
+        self.daemon = self._opened()
+        self.note_sink()
+
+    # --- what the API is asked --------------------------------------------------------
+
+    @operation
+    def tenant(self, name: str) -> None:
+        """Make a tenant."""
+        self.intent.tenant = name
+        self.daemon.tenants.create(name)
+
+    @operation
+    def create(self, name: str, *, tenant: str, size_bytes: int) -> None:
+        """Make a volume."""
+        self.intent.create = name
+        self.daemon.volumes.create(name, tenant=tenant, size_bytes=size_bytes)
+        self._born(name, size_bytes)
+
+    @operation
+    def attach(self, name: str) -> None:
+        """Serve a volume, and look at all of it; a full pool may refuse."""
+        self._attach(name)
+
+    @operation
+    def detach(self, name: str) -> None:
+        """End serving a volume in order."""
+        volume, exporter = self._served(name)
+        self.daemon.attachments.detach(name)
+        self.events["moved sectors"] += exporter.disk.counters.moved_bytes >> 12
+        if volume.id in self.exporters.ended_in_order:
+            volume.oracle.synced()
+
+    @operation
+    def kill(self, name: str) -> None:
+        """End its exporter with -9."""
+        self.exporters.kill(self.volumes[name].id)
+
+    @operation
+    def resize(self, name: str, *, size_bytes: int) -> None:
+        """Grow a volume."""
+        volume = self.volumes[name]
+        self.intent.resize = name, size_bytes
+        shown = self.daemon.volumes.resize(name, size_bytes=size_bytes, check=lambda _: None)
+        self.daemon.attachments.tell_size(shown)
+        volume.size_bytes = size_bytes
+
+    @operation
+    def destroy(self, *names: str) -> None:
+        """Forget volumes in one rotation; done when this returns (I3)."""
+        self.intent.destroy = frozenset(names)
+        asked = [self.daemon.forgetting.destroy(name, check=lambda _: None) for name in names]
+        self.daemon.forgetting.carry_out()
+        for each in asked:
+            row, _ = self.daemon.operations.find(each)
+            assert row.state == "done", f"destroying {names}: {row.state} {row.problem}"
+        for name in names:
+            self._bury(name)
+
+    @operation
+    def restart(self, catalog: str) -> None:
+        """Kill the daemon and start another, with a catalog of those in CATALOGS."""
+        self._reopen(catalog)
+
+    # --- what clients ask of a volume that is served ----------------------------------
+
+    @operation
+    def write(self, name: str, *extents: tuple[int, int]) -> None:
+        """Write extents of (offset, size) in bytes, in one batch."""
+        with self._batch(name, sum(size for _, size in extents)) as (volume, exporter):
+            for offset, size in extents:
+                data = memoryview(volume.oracle.fresh(offset, size))
+                self._change(
+                    volume,
+                    exporter,
+                    volume.oracle.change(offset, bytes(data)),
+                    functools.partial(exporter.disk.write_bytes, offset, data),
+                )
+
+    @operation
+    def zero(self, name: str, offset: int, size: int, *, exact: bool) -> None:
+        """WRITE_ZEROES a range, or TRIM the whole sectors of one."""
+        with self._batch(name, size) as (volume, exporter):
+            if exact:
+                change = volume.oracle.change(offset, bytes(size))
+            else:
+                first, last = -(-offset // SECTOR_BYTES), (offset + size) // SECTOR_BYTES
+                change = dict.fromkeys(range(first, last), ZEROS)
+            drop = functools.partial(exporter.disk.drop, offset, size, exact=exact)
+            self._change(volume, exporter, change, drop)
+
+    @operation
+    def read(self, name: str, offset: int, size: int) -> None:
+        """Read a range, and compare (I1)."""
+        volume, exporter = self._served(name)
+        out = memoryview(bytearray(size))
+        with exporter.disk.lock:
+            exporter.disk.read_bytes(offset, out)
+        expected = volume.oracle.expected(offset, size)
+        if out != expected:
+            self._look(volume)  # says more about what is wrong
+            raise WrongError(f"{name}: {size} bytes at {offset} differ, their sectors do not")
+
+    @operation
+    def flush(self, name: str) -> None:
+        """Make durable what was written (I4)."""
+        volume, exporter = self._served(name)
+        exporter.disk.sync()
+        volume.oracle.synced()
+
+    # --- upkeep -----------------------------------------------------------------------
+
+    @operation
+    def checkpoint(self, name: str) -> None:
+        """Checkpoint, unless the pool is too full for it."""
+        with self._tended(name) as (_, exporter):
+            exporter.checkpoint()
+
+    @operation
+    def idle(self, name: str) -> None:
+        """Leave a volume alone for so long that its steward cleans and checkpoints."""
+        with self._tended(name) as (_, exporter):
+            exporter.idle()
+
+    @operation
+    def clean(self, name: str, slices: int) -> None:
+        """Do so many slices of cleaning, whether it is worth it or not."""
+        with self._tended(name) as (_, exporter):
+            for _slice in range(slices):
+                with exporter.disk.lock:
+                    if not exporter.disk.clean():
+                        break
+
+    @operation
+    def close_segment(self, name: str) -> None:
+        """Go on in other segments, so that few bytes make many of them."""
+        exporter = self._served(name)[1]
+        for appender in (exporter.disk._log, exporter.disk._mover):  # noqa: SLF001 - as a failed append does
+            appender.close()
+
+    @operation
+    def lose_reply(self, name: str) -> None:
+        """Have the daemon's next answer to an exporter be lost, and the call be repeated."""
+        self._served(name)[1].lessor.loses_reply = True
+
+    # --- bad luck ---------------------------------------------------------------------
+
+    def fail_power_after(self, ios: int) -> None:
+        """Have the power fail during the I/O behind so many more."""
+        self.power.left = ios
+
+    @operation
+    def crash(self) -> None:
+        """Have the power fail now."""
+        raise PowerLossError
+
+    def lose_power(self) -> None:
+        """Stop everything, and begin anew with whatever is left."""
+        self.events["power failed"] += 1
+        self.exporters.lose_power()
+        self.power.left = None
+        for volume in self.volumes.values():
+            volume.oracle.certain = False
+        random = Random(self.random.random())
+        self.pool, self.sink = self.pool.survivor(random), self.sink.survivor(random)
+        self.note_sink()
+        self.step += 1
+        self._reopen(random.choice(CATALOGS))
+        self._reconcile()
+
+    # --- checks -----------------------------------------------------------------------
+
+    def note_sink(self) -> None:
+        """Remember which epoch keys a thief of the sink would find now."""
+        content = self.sink.peek(0, FILE_BYTES)
+        self._epoch_keys |= dict.fromkeys(_keys_in(content), self.step)
+
+    def check(self) -> None:
+        """Compare what the pool says with what should be there."""
+        held = check_slots(self.daemon.keeper.pool)
+        for volume in self.volumes.values():
+            if (exporter := self.exporters.served.get(volume.id)) is not None:
+                listed, counted = held[volume.record.lineage], exporter.disk.counters.held_segments
+                assert listed == counted, f"{volume.name}: {listed} slots, exporter has {counted}"
+        named = {each.record.name for each in self.daemon.volumes.page(after="", limit=100)}
+        assert named == set(self.volumes), f"volumes: {named}, expected {set(self.volumes)}"
+
+    def finish(self) -> None:
+        """Look at every volume a last time, destroy them all, and send in the thief."""
+        self.power.left = None
+        for name, volume in self.volumes.items():
+            if volume.id in self.exporters.served:
+                self.detach(name)
+        self.check_secrets()
+        while self.volumes:
+            attachable = [name for name in list(self.volumes) if self._looked_at(name)]
+            assert attachable, f"volumes {set(self.volumes)}: none attaches in the end"
+            self.destroy(*attachable)
+        counts = self.daemon.keeper.pool.counts
+        assert counts.leased == 0, f"{counts.leased} slots leased, expected none in the end"
+        self.check_forgotten()
+        self.close()
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self.exporters.lose_power()
+        self.daemon.close()
+
+    def check_forgotten(self) -> None:
+        """With all bytes of the pool, and the sink since, nothing dead opens (I3, I6)."""
+        thief = Thief(self.pool.trace)
+        keys = sorted(self._epoch_keys.items(), key=lambda each: each[1])
+        for dead in sorted(self.dead, key=lambda each: -each.since):
+            while keys and keys[-1][1] >= dead.since:
+                thief.take(keys.pop()[0])
+            for segment, seed in dead.seeds.items():
+                opens = thief.reaches(_segment(dead.volume, segment), seed)
+                assert not opens, f"segment {segment} of {dead.volume.name}: forgotten, and opens"
+        while keys:
+            thief.take(keys.pop()[0])
+        for dead in self.dead:
+            for segment, seed in dead.seeds.items():
+                assert thief.reaches(_segment(dead.volume, segment), seed), "the thief cannot read"
+
+    def check_secrets(self) -> None:
+        """What lives opens with the sink; no plaintext and no key is in the clear (I2)."""
+        owner = Thief(self.pool.trace)
+        for key, last in self._epoch_keys.items():
+            if last == self.step:
+                owner.take(key)
+        for volume in self.volumes.values():
+            for segment, seed in self.exporters.seeds.get(volume.id, {}).items():
+                assert owner.reaches(_segment(volume, segment), seed), "what lives must open"
+        clear = [MAGIC, *self._epoch_keys]
+        for io in (*self.pool.trace, *self.sink.trace):
+            assert not any(each in io.data for each in clear), f"at {io.offset_bytes}: in the clear"
+        catalog = self._catalog.read_bytes()
+        assert not any(each in catalog for each in clear), "catalog: in the clear"
+
+    # --- private ------------------------------------------------------------------------
+
+    @property
+    def _catalog(self) -> Path:
+        return self.folder / "catalog.db"
+
+    def _opened(self) -> Daemon:
+        return Daemon.open(
+            self.pool,
+            FileSink(SinkFile(self.sink), self.entropy, SOMEWHERE),
+            self.folder,
+            exporters=self.exporters,
+            entropy=self.entropy,
+        )
+
+    def _reopen(self, catalog: str) -> None:
+        self.daemon.close()
+        found = {"lost": self._blank_catalog, "older": self._old_catalog}.get(catalog)
+        if found is not None:
+            for suffix in ("-wal", "-shm", ""):
+                self._catalog.with_name(self._catalog.name + suffix).unlink(missing_ok=True)
+            shutil.copy(found, self._catalog)
+        if self.random.random() < 0.5:
+            self._old_catalog = self.folder / "older.db"
+            shutil.copy(self._catalog, self._old_catalog)
+        self.daemon = self._opened()
+
+    def _reconcile(self) -> None:
+        """Find out what became of the operation that the power failure cut short."""
+        intent, daemon = self.intent, self.daemon
+        doomed = daemon.forgetting.pending()
+        daemon.forgetting.carry_out()
+        assert daemon.forgetting.pending() == 0, "what was decided is carried out"
+        found = {each.record.name: each.record for each in daemon.volumes.page(after="", limit=99)}
+        gone = set(self.volumes) - set(found)
+        assert gone <= intent.destroy, f"volumes {gone}: gone, expected {intent.destroy} at most"
+        assert doomed <= len(gone)
+        for name in gone:
+            self._bury(name)
+        if intent.create in found and intent.create not in self.volumes:
+            self._born(intent.create, found[intent.create].size_bytes)
+        if intent.tenant:
+            try:
+                daemon.tenants.find(intent.tenant)
+            except NotFound:
+                daemon.tenants.create(intent.tenant)
+        name, size_bytes = intent.resize
+        for volume in self.volumes.values():
+            sizes = {volume.size_bytes, size_bytes if volume.name == name else volume.size_bytes}
+            volume.size_bytes = found[volume.name].size_bytes
+            assert volume.size_bytes in sizes, f"{volume.name}: {volume.size_bytes}, not {sizes}"
+
+    def _born(self, name: str, size_bytes: int) -> None:
+        shown = self.daemon.volumes.find(name)
+        assert shown.record.size_bytes == size_bytes
+        self._serial += 1
+        oracle = Oracle(tenant=shown.record.tenant, volume=self._serial)
+        self.volumes[name] = Tenanted(shown.id, name, shown.record, size_bytes, oracle)
+
+    def _bury(self, name: str) -> None:
+        volume = self.volumes.pop(name)
+        assert volume.id not in self.exporters.served, f"{name}: destroyed and served"
+        seeds = self.exporters.seeds.pop(volume.id, {})
+        self.dead.append(Dead(volume, seeds, self.step))
+
+    def _attach(self, name: str) -> bool:
+        volume = self.volumes[name]
+        try:
+            self.daemon.attachments.attach(name)
+        except NoSpace:
+            return False
+        assert self.exporters.served[volume.id].disk.size_bytes == volume.size_bytes
+        self._look(volume)
+        volume.oracle.synced()
+        return True
+
+    def _looked_at(self, name: str) -> bool:
+        """Look at a volume that is not served; False where the pool is too full for that."""
+        if not self._attach(name):
+            return False
+        self.detach(name)
+        return True
+
+    def _served(self, name: str) -> tuple[Tenanted, Exporter]:
+        volume = self.volumes[name]
+        return volume, self.exporters.served[volume.id]
+
+    @contextmanager
+    def _tended(self, name: str) -> Iterator[tuple[Tenanted, Exporter]]:
+        """Do some upkeep, which may find no space, and note whether it made things durable."""
+        volume, exporter = self._served(name)
+        before = exporter.disk.counters.checkpoints
+        try:
+            yield volume, exporter
+        except NoSpace:
+            assert (
+                self.daemon.keeper.pool.counts.free + self.daemon.keeper.pool.counts.never_used == 0
+                or self.area_slots > 1
+            )
+        if exporter.disk.counters.checkpoints > before:
+            volume.oracle.synced()
+        assert not exporter.troubles, exporter.troubles
+
+    @contextmanager
+    def _batch(self, name: str, size_bytes: int) -> Iterator[tuple[Tenanted, Exporter]]:
+        """Serve a batch as a connection does: wait for space, lock, serve, commit, upkeep."""
+        with self._tended(name) as (_, exporter):
+            exporter.feed()
+        with self._tended(name) as (volume, exporter):
+            with exporter.disk.lock:
+                exporter.disk.begin(size_bytes)
+            yield volume, exporter
+            with exporter.disk.lock:
+                exporter.disk.commit()
+            if exporter.disk.needs_upkeep:
+                with exporter.disk.lock:
+                    exporter.disk.maintain()
+
+    def _change(
+        self, volume: Tenanted, exporter: Exporter, change: Change, serve: Callable[[], None]
+    ) -> None:
+        """Serve one request; where the pool is full some of its sectors may be new."""
+        oracle, disk = volume.oracle, exporter.disk
+        for _ in range(_ROUNDS):
+            try:
+                with disk.lock:
+                    serve()
+            except PowerLossError:
+                oracle.started(change)
+                raise
+            except NoSpace:
+                oracle.apply(self._found(volume, exporter, change))
+                if disk.full:
+                    self.events["pool full"] += 1
+                    return
+                disk.starving = True
+                with self._tended(volume.name):
+                    exporter.look()
+            else:
+                oracle.apply(change)
+                return
+        raise AssertionError(f"{volume.name}: neither space nor full, after {_ROUNDS} rounds")
+
+    def _found(self, volume: Tenanted, exporter: Exporter, change: Change) -> Change:
+        """Return which sectors of a refused request are new all the same (I5)."""
+        found: Change = {}
+        for lba, wanted in change.items():
+            sector = bytearray(SECTOR_BYTES)
+            with exporter.disk.lock:
+                exporter.disk.read_into(lba, 1, memoryview(sector))
+            if sector == wanted:
+                found[lba] = wanted
+            else:
+                volume.oracle.check(lba, bytes(sector))
+        return found
+
+    def _note_slot(self, volume: VolumeId, slot: int) -> None:
+        """Count how often a slot goes to another volume, and to another tenant."""
+        owner = next(v.record.tenant for v in self.volumes.values() if v.id == volume)
+        before = self._last_owner.get(slot, owner)
+        self._last_owner[slot] = owner
+        if before != owner:
+            self.events["slot went to another tenant"] += 1
+
+    def _look(self, volume: Tenanted) -> None:
+        """Read a volume and compare it; after a crash, find out what it left."""
+        disk = self.exporters.served[volume.id].disk
+        image: Change = {}
+        for lba, sectors in self._windows(volume):
+            out = bytearray(sectors * SECTOR_BYTES)
+            with disk.lock:
+                disk.read_into(lba, sectors, memoryview(out))
+            for index in range(sectors):
+                image[lba + index] = bytes(out[index << 12 : index + 1 << 12])
+        if volume.oracle.certain:
+            for lba, sector in image.items():
+                volume.oracle.check(lba, sector)
+        else:
+            self.events["settled after a crash"] += 1
+            if volume.oracle.settle(image):
+                self.events["lost what was not flushed"] += 1
+
+    def _windows(self, volume: Tenanted) -> Sequence[tuple[int, int]]:
+        sectors = volume.size_bytes // SECTOR_BYTES
+        if sectors <= WHOLE_SECTORS:
+            return [(0, sectors)]
+        chunks = {lba // CHUNK_SECTORS for lba in (*volume.oracle.touched, 0, sectors - 1)}
+        return [
+            (chunk * CHUNK_SECTORS, min(CHUNK_SECTORS, sectors - chunk * CHUNK_SECTORS))
+            for chunk in sorted(chunks)
+        ]
+
+
+@functools.lru_cache(maxsize=8)
+def _keys_in(sink: bytes) -> set[bytes]:
+    return keys_in_sink(sink)
+
+
+def _segment(volume: Tenanted, segment: int) -> path.Path:
+    record = volume.record
+    return path.segment(
+        TenantNo(record.tenant),
+        LineageNo(record.lineage),
+        BranchNo(record.branch),
+        SegmentId(segment),
+    )
+
+
+@dataclass(frozen=True)
+class _Blank:
+    """A home in which nothing happened yet."""
+
+    pool: SimulatedMedium
+    sink: SimulatedMedium
+    trace: list[Io]
+    catalog: Path
+
+
+@functools.cache
+def _blank(folder: Path, slots: int, area_slots: int) -> _Blank:
+    """Make a home once, for every example to begin with."""
+    entropy = Seeded(Random(0))
+    pool = SimulatedMedium(size_of(slots), record=True)
+    sink = SimulatedMedium(FILE_BYTES)
+    file = FileSink.format(
+        SinkFile(sink), entropy, SOMEWHERE, sink_id=SINK, pool_id=POOL, epoch=Epoch(1)
+    )
+    record = PoolRecord(
+        label="model", created_at=at(Hands().now_ns()), next_tenant=1, next_lineage=1
+    )
+    Pool.create(
+        [pool],
+        clock=Hands(),
+        entropy=entropy,
+        pool_id=POOL,
+        sink_id=SINK,
+        epoch=Epoch(1),
+        epoch_key=file.key(Epoch(1)),
+        root=KeyTree.new_root(entropy),
+        records={POOL_KEY: encode(record)},
+        area_slots=area_slots,
+    )
+    catalog = folder / f"blank-{uuid.uuid4()}.db"
+    Database.create(catalog).close()
+    return _Blank(pool, sink, list(pool.trace), catalog)
