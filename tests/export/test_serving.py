@@ -3,18 +3,26 @@
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from random import Random
 
 import pytest
 
 from scrubjay.base.units import KIB, MIB, SECTOR_BYTES
-from scrubjay.export.flushing import Waiter
+from scrubjay.export.flushing import Flusher, Waiter
 from scrubjay.export.serving import OUT_BYTES, PIECE_BYTES, RECEIVE_BYTES
 from scrubjay.nbd import wire
-from scrubjay.nbd.exports import SERVED
-from scrubjay.nbd.transmission import DRAIN_BYTES_MAX
-from tests.export.volume import PATIENCE_S, Script, Talk, Volume, patience, serving, status
+from tests.export.volume import (
+    PATIENCE_S,
+    Script,
+    Talk,
+    Volume,
+    joined,
+    patience,
+    serving,
+    some,
+    status,
+    write_of,
+)
 
 HOLE = wire.STATE_HOLE | wire.STATE_ZERO
 FUA, NO_HOLE, DF = wire.CMD_FLAG_FUA, wire.CMD_FLAG_NO_HOLE, wire.CMD_FLAG_DF
@@ -26,18 +34,6 @@ def volume() -> Iterator[Volume]:
     """Eight MiB, never written."""
     with serving() as served:
         yield served
-
-
-@cache
-def some(length: int, seed: int = 1) -> bytes:
-    """Bytes that do not repeat."""
-    return Random(seed).randbytes(length)
-
-
-def write_of(talk: Talk, offset: int, data: bytes, flags: int = 0) -> tuple[wire.Cookie, bytes]:
-    """A write with its payload."""
-    cookie, head = talk.ask(wire.CMD_WRITE, offset=offset, length=len(data), flags=flags)
-    return cookie, head + data
 
 
 # --- Reads and writes --------------------------------------------------------------------
@@ -122,7 +118,7 @@ def test_one_receive_of_many_writes_is_one_append(volume: Volume, length: int) -
     """All writes that arrive together are one write call, those below a sector too."""
     talk = volume.talk()
     batch = [write_of(talk, i * 32768, some(length, i)) for i in range(25)]
-    volume.play(talk, b"".join(each for _, each in batch))
+    volume.play(talk, joined(batch))
     assert volume.simulated.writes == 1
     assert status(batch, talk) == [0] * 25
 
@@ -138,7 +134,7 @@ def test_reads_see_the_writes_before_them_in_the_same_receive(volume: Volume) ->
         mixed = bytearray(bytes([version]) * 8192)
         mixed[4000:4200] = bytes([version + 100]) * 200
         expected.append(mixed)
-    volume.play(talk, b"".join(each for _, each in batch))
+    volume.play(talk, joined(batch))
     assert [talk.answers[cookie].data for cookie, _ in batch[2::3]] == expected
 
 
@@ -157,7 +153,7 @@ def test_more_replies_than_the_out_buffer_holds_all_arrive(
     count = max(6 * MIB // length, 3)
     reads = [talk.ask(wire.CMD_READ, offset=i * 512, length=length) for i in range(min(count, 900))]
     assert len(reads) * length > 2 * OUT_BYTES or length == 512
-    volume.play(talk, b"".join(head for _, head in reads))
+    volume.play(talk, joined(reads))
     for i, (cookie, _) in enumerate(reads):
         assert talk.answers[cookie].data == data[i * 512 : i * 512 + length]
 
@@ -188,7 +184,7 @@ def test_replies_to_writes_behind_reads_that_filled_the_buffer_all_arrive(volume
         batch.append(talk.ask(wire.CMD_READ, length=4096))
     while sum(len(each) for _, each in batch) < RECEIVE_BYTES - 4096 - 28:
         batch.append(write_of(talk, 4 * MIB, some(4096)))
-    volume.play(talk, b"".join(each for _, each in batch))
+    volume.play(talk, joined(batch))
     assert talk.pending == 0
     assert set(status(batch, talk)) == {0}
 
@@ -266,6 +262,18 @@ class _Watched:
         self.answered.set()
 
 
+class _Noticed(Flusher):
+    """Another flusher, with an event for its answers."""
+
+    def __init__(self, flusher: Flusher, answered: threading.Event) -> None:
+        self._flusher = flusher
+        self._answered = answered
+
+    def enqueue(self, waiter: Waiter, cookies: list[wire.Cookie]) -> None:
+        """Pass them on."""
+        self._flusher.enqueue(_Watched(waiter, self._answered), cookies)
+
+
 @pytest.mark.parametrize(("structured", "flags"), [(False, 0), (True, DF)])
 def test_flush_answered_during_a_long_read_does_not_come_between_its_bytes(
     volume: Volume, structured: bool, flags: int
@@ -277,14 +285,8 @@ def test_flush_answered_during_a_long_read_does_not_come_between_its_bytes(
     flush = talk.ask(wire.CMD_FLUSH)
     read = talk.ask(wire.CMD_READ, length=4 * MIB, flags=flags)
     script = Script([flush[1] + read[1]])
-    connection = volume.connection(script, talk)
     answered = threading.Event()
-    enqueue = volume.flusher.enqueue
-
-    def watched(waiter: Waiter, cookies: list[wire.Cookie]) -> None:
-        enqueue(_Watched(waiter, answered), cookies)
-
-    volume.flusher.enqueue = watched  # type: ignore[method-assign]
+    connection = volume.connection(script, talk, flusher=_Noticed(volume.flusher, answered))
     volume.simulated.on_read = lambda: answered.wait(PATIENCE_S) if script.sends else None
     connection.run()
     talk.hear(script.told)
@@ -315,7 +317,7 @@ def test_flush_and_fua_are_answered_behind_a_sync_and_others_are_not(volume: Vol
         client.talk.ask(wire.CMD_TRIM, length=4096, flags=FUA),
     ]
     plain = write_of(client.talk, 12288, some(4096))
-    client.send(b"".join(each for _, each in [*batch, plain]))
+    client.send(joined([*batch, plain]))
     assert client.hear(plain[0]).error == 0
     patience(entered)
     assert not any(cookie in client.talk.answers for cookie, _ in batch)
@@ -348,7 +350,7 @@ def test_flushes_of_many_are_answered_by_few_syncs(volume: Volume) -> None:
     talk, syncs = volume.talk(), []
     volume.simulated.on_sync = lambda: syncs.append(1)
     batch = [talk.ask(wire.CMD_FLUSH) for _ in range(30_000)]
-    volume.play(talk, b"".join(head for _, head in batch))
+    volume.play(talk, joined(batch))
     assert talk.pending == 0
     assert len(syncs) == 1
 
@@ -408,7 +410,7 @@ def test_zeros_without_holes_over_many_pieces_are_written_and_allocated(volume: 
         talk.ask(wire.CMD_WRITE_ZEROES, offset=777, length=4 * MIB, flags=NO_HOLE),
         talk.ask(wire.CMD_READ, offset=0, length=5 * MIB),
     ]
-    volume.play(talk, b"".join(each for _, each in batch))
+    volume.play(talk, joined(batch))
     expected = bytearray(some(5 * MIB))
     expected[777 : 777 + 4 * MIB] = bytes(4 * MIB)
     assert talk.answers[batch[2][0]].data == expected
@@ -439,7 +441,7 @@ def test_block_status_of_every_other_sector_ends_early_and_goes_on_later(volume:
     with serving(size_bytes=64 * MIB) as large:
         talk = large.talk()
         batch = [write_of(talk, i * 8192, b"\1") for i in range(8000)]
-        large.play(talk, b"".join(each for _, each in batch))
+        large.play(talk, joined(batch))
         at, found = 0, []
         while at < 64 * MIB:
             got = extents(large, talk, at, 64 * MIB - at)
@@ -465,172 +467,3 @@ def test_cache_of_a_whole_volume_is_taken_as_far_as_it_is_useful() -> None:
             volume.write(talk, at, some(8 * MIB))
         assert volume.request(talk, wire.CMD_CACHE, length=48 * MIB).error == 0
         assert sum(length for _, length in volume.simulated.advised) < 33 * MIB
-
-
-# --- Bad input ---------------------------------------------------------------------------
-
-END = 8 * MIB
-REFUSED = [
-    (wire.CMD_READ, 0, END, 1, wire.EINVAL),
-    (wire.CMD_READ, 0, END - 4096, 8192, wire.EINVAL),
-    (wire.CMD_READ, 0, 2**64 - 1, 4096, wire.EINVAL),
-    (wire.CMD_READ, 0, 0, 0, wire.EINVAL),
-    (wire.CMD_READ, NO_HOLE, 0, 4096, wire.EINVAL),
-    (wire.CMD_READ, 1 << 15, 0, 4096, wire.EINVAL),
-    (wire.CMD_TRIM, 0, END, 4096, wire.EINVAL),
-    (wire.CMD_TRIM, 0, 0, 0, wire.EINVAL),
-    (wire.CMD_TRIM, FAST_ZERO, 0, 4096, wire.EINVAL),
-    (wire.CMD_WRITE_ZEROES, 0, END - 1, 2, wire.ENOSPC),
-    (wire.CMD_WRITE_ZEROES, 0, 0, 2**32 - 1, wire.ENOSPC),
-    (wire.CMD_WRITE_ZEROES, DF, 0, 4096, wire.EINVAL),
-    (wire.CMD_CACHE, 0, END, 1, wire.EINVAL),
-    (wire.CMD_BLOCK_STATUS, 0, END, 1, wire.EINVAL),
-    (wire.CMD_BLOCK_STATUS, 0, 0, 0, wire.EINVAL),
-    (wire.CMD_FLUSH, 0, 0, 1, wire.EINVAL),
-    (wire.CMD_FLUSH, 0, 1, 0, wire.EINVAL),
-    (8, 0, 0, 0, wire.EINVAL),
-    (0xFFFF, 0xFFFF, 2**64 - 1, 2**32 - 1, wire.EINVAL),
-]
-
-
-@pytest.mark.parametrize("structured", [True, False])
-def test_refused_requests_get_their_errno_and_leave_no_trace(
-    volume: Volume, structured: bool
-) -> None:
-    """Each is answered by the specification's errno; what stands around them is served."""
-    talk = volume.talk(structured=structured)
-    batch = []
-    for command, flags, offset, length, _ in REFUSED:
-        batch.append(talk.ask(command, offset=offset, length=length, flags=flags))
-        batch.append(write_of(talk, 4096, some(4096, len(batch))))
-    volume.play(talk, b"".join(each for _, each in batch))
-    assert status(batch[0::2], talk) == [error for *_, error in REFUSED]
-    assert status(batch[1::2], talk) == [0] * len(REFUSED)
-    assert volume.read(0, 4096) + volume.read(8192, 4096) == bytes(8192)
-
-
-@pytest.mark.parametrize("structured", [True, False])
-@pytest.mark.parametrize(
-    ("where", "flags", "error"),
-    [
-        ((END - 100, 200), 0, wire.ENOSPC),
-        ((END, 4096), 0, wire.ENOSPC),
-        ((2**63, 3 * MIB), FUA, wire.ENOSPC),
-        ((0, 0), 0, wire.EINVAL),
-        ((0, 4096), DF, wire.EINVAL),
-        ((1, 1 * MIB + 17), NO_HOLE, wire.EINVAL),
-        ((0, 32 * MIB + 1), 0, wire.ENOSPC),
-        ((0, DRAIN_BYTES_MAX), 0, wire.ENOSPC),
-    ],
-)
-def test_refused_write_has_its_payload_dropped_whole(
-    volume: Volume, structured: bool, where: tuple[int, int], flags: int, error: int
-) -> None:
-    """The payload is no request, even where it looks like one, and the next request is heard."""
-    offset, length = where
-    talk = volume.talk(structured=structured)
-    trap = wire.REQUEST.pack(wire.REQUEST_MAGIC, 0, wire.CMD_TRIM, 666, 0, END)
-    volume.write(talk, 0, some(4096))
-    cookie, head = talk.ask(wire.CMD_WRITE, offset=offset, length=length, flags=flags)
-    read = talk.ask(wire.CMD_READ, length=4096)
-    payload = (trap * (length // len(trap) + 1))[:length]
-    volume.play(talk, head + payload + read[1])
-    assert talk.answers[cookie].error == error
-    assert talk.answers[read[0]].data == some(4096)
-
-
-def test_write_longer_than_anybody_drains_ends_the_connection_at_its_header(
-    volume: Volume,
-) -> None:
-    """It is hostile or out of step: what follows is payload, and nothing of it is obeyed."""
-    talk = volume.talk()
-    volume.write(talk, 0, some(4096))
-    _, head = talk.ask(wire.CMD_WRITE, length=DRAIN_BYTES_MAX + 1)
-    trap = talk.ask(wire.CMD_TRIM, length=4096)
-    script = Script([head + trap[1] * 100, trap[1]])
-    volume.connection(script, talk).run()
-    assert not script.told
-    assert script.unheard == 1
-    assert volume.read(0, 4096) == some(4096)
-
-
-@pytest.mark.parametrize("magic", [0, wire.REQUEST_MAGIC ^ 1, wire.SIMPLE_REPLY_MAGIC])
-def test_wrong_magic_ends_the_connection_behind_the_requests_before_it(
-    volume: Volume, magic: int
-) -> None:
-    """A stream that is out of step is not followed; what came before it was done."""
-    talk = volume.talk()
-    write = write_of(talk, 0, some(4096))
-    bad = wire.REQUEST.pack(magic, 0, wire.CMD_TRIM, 5, 0, 4096)
-    trap = talk.ask(wire.CMD_TRIM, length=4096)
-    volume.play(talk, write[1] + bad + trap[1], trap[1])
-    assert status([write], talk) == [0]
-    assert trap[0] not in talk.answers
-    assert volume.read(0, 4096) == some(4096)
-
-
-def test_nothing_behind_disc_is_read(volume: Volume) -> None:
-    """DISC ends it, though more may lie in the same receive."""
-    talk = volume.talk()
-    write = write_of(talk, 0, some(4096))
-    disc, late = talk.ask(wire.CMD_DISC), write_of(talk, 4096, some(4096))
-    script = volume.play(talk, write[1] + disc[1] + late[1], late[1])
-    assert status([write], talk) == [0]
-    assert len(script.told) == wire.SIMPLE_REPLY.size
-    assert volume.read(4096, 4096) == bytes(4096)
-
-
-@pytest.mark.parametrize("sent", [1, 27, 28, 5000, 200_000, 1_500_000])
-def test_client_that_leaves_in_the_middle_of_a_write_leaves_whole_sectors(
-    volume: Volume, sent: int
-) -> None:
-    """I5: of a write that never came whole each sector is old or new, and nobody is told."""
-    talk, old, new = volume.talk(), some(2 * MIB, 1), some(2 * MIB, 2)
-    volume.write(talk, 0, old)
-    cookie, stream = write_of(talk, 0, new)
-    volume.play(talk, stream[:sent])
-    assert cookie not in talk.answers
-    found = volume.read(0, 2 * MIB)
-    for at in range(0, 2 * MIB, SECTOR_BYTES):
-        sector = found[at : at + SECTOR_BYTES]
-        assert sector == old[at : at + SECTOR_BYTES] or (
-            at + SECTOR_BYTES + 28 <= sent and sector == new[at : at + SECTOR_BYTES]
-        )
-
-
-@pytest.mark.parametrize("structured", [True, False])
-def test_read_only_export_refuses_changes_and_reads_on(volume: Volume, structured: bool) -> None:
-    """EPERM for whatever changes, its payload dropped; reads and flushes are served."""
-    volume.write(volume.talk(), 0, some(4096))
-    talk = volume.talk(structured=structured, flags=SERVED | wire.FLAG_READ_ONLY)
-    batch = [
-        write_of(talk, 0, b"x" * 4096),
-        write_of(talk, 0, b"x" * 100, FUA),
-        talk.ask(wire.CMD_TRIM, length=4096),
-        talk.ask(wire.CMD_WRITE_ZEROES, length=4096, flags=NO_HOLE),
-        talk.ask(wire.CMD_FLUSH),
-        talk.ask(wire.CMD_READ, length=4096),
-    ]
-    volume.play(talk, b"".join(each for _, each in batch))
-    assert status(batch, talk) == [wire.EPERM] * 4 + [0, 0]
-    assert talk.answers[batch[-1][0]].data == some(4096)
-
-
-def test_grown_volume_serves_its_new_end_to_connections_that_were_there(volume: Volume) -> None:
-    """A resize needs no new connection: the size is looked at in every batch."""
-    client = volume.client()
-    assert client.ask(wire.CMD_READ, offset=END, length=4096).error == wire.EINVAL
-    volume.disk.resize(2 * END)
-    assert client.ask(wire.CMD_WRITE, offset=2 * END - 4096, data=some(4096)).error == 0
-    answer = client.ask(wire.CMD_READ, offset=2 * END - 4096, length=4096)
-    assert answer.data == some(4096)
-
-
-def test_client_that_vanishes_leaves_nothing_running(volume: Volume) -> None:
-    """A reset socket ends its connection, also with replies and a FLUSH under way."""
-    client = volume.client()
-    flush = client.talk.ask(wire.CMD_FLUSH)[1]
-    reads = client.talk.ask(wire.CMD_READ, length=8 * MIB)[1]
-    client.sock.sendall(flush * 100 + reads * 20)
-    client.sock.close()
-    assert client.ends_within(PATIENCE_S)

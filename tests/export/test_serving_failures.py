@@ -2,19 +2,28 @@
 
 import threading
 from collections.abc import Iterator
-from functools import cache
-from random import Random
 
 import pytest
 
 from scrubjay.base.errors import Corrupt
+from scrubjay.base.ports import Buffer
 from scrubjay.base.units import KIB, MIB, SECTOR_BYTES
-from scrubjay.export.serving import PIECE_BYTES
+from scrubjay.export.serving import OUT_BYTES, PIECE_BYTES
 from scrubjay.media.simulated import Fault, IoKind
 from scrubjay.nbd import wire
 from scrubjay.nbd.wire import Cookie
-from tests.engine.rig import checkpoint, feed, open_disk
-from tests.export.volume import Answer, Script, Talk, Volume, patience, serving, status
+from tests.engine.rig import open_disk
+from tests.export.volume import (
+    Answer,
+    Script,
+    Volume,
+    joined,
+    patience,
+    serving,
+    some,
+    status,
+    write_of,
+)
 
 FUA, NO_HOLE, DF = wire.CMD_FLAG_FUA, wire.CMD_FLAG_NO_HOLE, wire.CMD_FLAG_DF
 
@@ -24,23 +33,6 @@ def volume() -> Iterator[Volume]:
     """Eight MiB, never written."""
     with serving() as served:
         yield served
-
-
-@cache
-def some(length: int, seed: int = 1) -> bytes:
-    """Bytes that do not repeat."""
-    return Random(seed).randbytes(length)
-
-
-def write_of(talk: Talk, offset: int, data: bytes, flags: int = 0) -> tuple[Cookie, bytes]:
-    """A write with its payload."""
-    cookie, head = talk.ask(wire.CMD_WRITE, offset=offset, length=len(data), flags=flags)
-    return cookie, head + data
-
-
-def joined(batch: list[tuple[Cookie, bytes]]) -> bytes:
-    """One receive of them all."""
-    return b"".join(each for _, each in batch)
 
 
 def rot(volume: Volume, lba: int) -> None:
@@ -159,9 +151,9 @@ def test_failed_piece_of_a_long_write_fails_it_once_and_the_stream_goes_on(
 def test_failed_append_under_a_receive_full_of_flushes_is_answered_whole(volume: Volume) -> None:
     """However many requests wait for the sync, their errors need no room beside the replies."""
     talk = volume.talk()
-    batch = [write_of(talk, i % 2000 * 4096, b"x", FUA) for i in range(36_000)]
-    read = talk.ask(wire.CMD_READ, length=256 * KIB)
-    assert len(joined(batch)) > MIB - 8 * KIB
+    batch = [write_of(talk, i % 2000 * 4096, b"x", FUA) for i in range(10_000)]
+    read = talk.ask(wire.CMD_READ, length=PIECE_BYTES)
+    assert len(batch) * wire.SIMPLE_REPLY.size > OUT_BYTES - PIECE_BYTES
     volume.simulated.inject(Fault.ERROR, kind=IoKind.WRITE)
     volume.play(talk, read[1] + joined(batch))
     assert talk.pending == 0
@@ -261,14 +253,7 @@ def test_write_in_pieces_over_a_failed_sync_is_refused(volume: Volume, command: 
 
     script = Poisoning([stream[at : at + 512 * KIB] for at in range(0, len(stream), 512 * KIB)])
     if zeroes:
-        with volume.disk.lock:
-            writes = volume.simulated.write
-
-        def write(offset: int, data: bytes) -> int:
-            volume.disk.poisoned = wire.EIO
-            return writes(offset, data)
-
-        volume.simulated.write = write  # type: ignore[method-assign,assignment]
+        volume.simulated.on_write = lambda: setattr(volume.disk, "poisoned", wire.EIO)
     volume.connection(script, talk).run()
     talk.hear(script.told)
     assert talk.answers[cookie].error == wire.EIO
@@ -286,7 +271,7 @@ def test_read_in_pieces_over_a_failed_sync_does_not_end_well(
     class Poisoning(Script):
         """Poisons the volume behind the first piece."""
 
-        def sendall(self, data: bytes, /) -> None:  # type: ignore[override]
+        def sendall(self, data: Buffer, /) -> None:
             super().sendall(data)
             volume.disk.poisoned = wire.EIO
 
@@ -299,132 +284,6 @@ def test_read_in_pieces_over_a_failed_sync_does_not_end_well(
     else:
         assert not talk.answers.keys() & {cookie, cookie + 1}
         assert script.told[16:] == some(4 * MIB)[: len(script.told) - 16]
-
-
-# --- A pool that is full -------------------------------------------------------------------
-
-
-def test_full_pool_refuses_writes_and_serves_everything_else() -> None:
-    """I1: ENOSPC and nothing acknowledged lost; reads go on; a trim makes room again."""
-    with serving(size_bytes=96 * MIB, slots=6) as volume:
-        talk, other = volume.talk(), volume.talk(structured=False)
-        image = bytearray(96 * MIB)
-        full_at = 0
-        for at in range(0, 96 * MIB, MIB):
-            data = some(MIB, at // MIB)
-            answer = volume.write(talk, at, data)
-            if answer.error:
-                assert answer.error == wire.ENOSPC
-                full_at = at
-                break
-            image[at : at + MIB] = data
-        assert 40 * MIB < full_at < 48 * MIB
-        assert volume.disk.full
-        waited = volume.upkeep.waits
-        batch = [
-            write_of(talk, full_at + 2 * MIB, b"x" * MIB),
-            write_of(talk, full_at + 2 * MIB, b"x" * PIECE_BYTES),
-            write_of(talk, full_at + 2 * MIB + 1, b"x" * PIECE_BYTES),
-            write_of(talk, full_at + 3 * MIB, b"x" * MIB, FUA),
-            talk.ask(wire.CMD_WRITE_ZEROES, offset=full_at + 4 * MIB, length=MIB, flags=NO_HOLE),
-        ]
-        volume.play(talk, joined(batch))
-        assert status(batch, talk) == [wire.ENOSPC] * 5
-        assert volume.upkeep.waits == waited
-        assert volume.complaints == []
-        for at in range(0, full_at, 4 * MIB):
-            size = min(4 * MIB, full_at - at)
-            answer = volume.request(other, wire.CMD_READ, offset=at, length=size)
-            assert answer == Answer(0, bytes(image[at : at + size]))
-        assert volume.request(talk, wire.CMD_FLUSH).error == 0
-        assert volume.request(talk, wire.CMD_TRIM, length=36 * MIB).error == 0
-        image[: 36 * MIB] = bytes(36 * MIB)
-        checkpoint(volume.disk, volume.simulated)
-        with volume.disk.lock:
-            feed(volume.disk, volume.keeper)
-        for at in range(0, 16 * MIB, MIB):
-            assert volume.write(talk, at, some(MIB, at)).error == 0
-            image[at : at + MIB] = some(MIB, at)
-        assert volume.read(0, full_at) == image[:full_at]
-
-
-def test_writes_wait_for_the_steward_and_lose_nothing(seed: int) -> None:
-    """I1: where segments are merely late, writes pause, and all of them arrive, in order."""
-    random = Random(seed)
-    with serving(size_bytes=8 * MIB, slots=200, fed=False) as volume:
-        disk, keeper = volume.disk, volume.keeper
-
-        def lease_one() -> None:
-            volume.upkeep.waits += 1
-            with disk.lock:
-                disk.add_grants(keeper.lessor(keeper.epoch).lease(1))
-
-        volume.upkeep.wait_for_space = lease_one  # type: ignore[method-assign]
-        volume.upkeep.kick = lambda: None  # type: ignore[method-assign]
-        talk, image, stream = volume.talk(), bytearray(8 * MIB), []
-        for _ in range(150):
-            offset = random.randrange(8 * MIB - 2 * MIB)
-            length = random.choice((100, 4096, 70_000, PIECE_BYTES, MIB + 77, 2 * MIB))
-            if random.random() < 0.5:
-                offset &= -4096
-            match random.randrange(6):
-                case 0:
-                    stream.append(
-                        talk.ask(wire.CMD_WRITE_ZEROES, offset=offset, length=length, flags=NO_HOLE)
-                    )
-                    image[offset : offset + length] = bytes(length)
-                case 1:
-                    stream.append(talk.ask(wire.CMD_WRITE_ZEROES, offset=offset, length=length))
-                    image[offset : offset + length] = bytes(length)
-                case _:
-                    data = random.randbytes(length)
-                    stream.append(write_of(talk, offset, data, random.choice((0, FUA))))
-                    image[offset : offset + length] = data
-        last = talk.ask(wire.CMD_READ, length=8 * MIB)
-        volume.play(talk, joined([*stream, last]))
-        assert status(stream, talk) == [0] * len(stream)
-        assert talk.answers[last[0]].data == image
-        assert volume.upkeep.waits > 4
-        reopened = open_disk(volume.simulated, keeper)
-        found = memoryview(bytearray(8 * MIB))
-        reopened.read_bytes(0, found)
-        assert found == image
-
-
-def test_connection_that_waits_for_space_keeps_nobody_else_from_reading() -> None:
-    """A paused write holds no lock."""
-    with serving(fed=False) as volume:
-        held, entered = threading.Event(), threading.Event()
-        lease = volume.upkeep.wait_for_space
-
-        def wait_for_space() -> None:
-            entered.set()
-            patience(held)
-            lease()
-
-        volume.upkeep.wait_for_space = wait_for_space  # type: ignore[method-assign]
-        writer, reader = volume.client(), volume.client()
-        write = writer.say(wire.CMD_WRITE, data=some(64 * KIB))
-        patience(entered)
-        assert reader.ask(wire.CMD_READ, length=4096) == Answer(0, bytes(4096))
-        assert reader.ask(wire.CMD_FLUSH).error == 0
-        held.set()
-        assert writer.hear(write).error == 0
-        assert reader.ask(wire.CMD_READ, length=64 * KIB).data == some(64 * KIB)
-
-
-def test_write_that_waits_for_space_ends_with_its_volume() -> None:
-    """A volume that ends, or is poisoned, while a write in pieces waits answers it and goes on."""
-    with serving(fed=False) as volume:
-
-        def close() -> None:
-            volume.disk.poisoned = wire.ESHUTDOWN
-
-        volume.upkeep.wait_for_space = close  # type: ignore[method-assign]
-        talk = volume.talk()
-        batch = [write_of(talk, 5, some(3 * MIB)), write_of(talk, 0, some(4096))]
-        volume.play(talk, joined(batch))
-        assert status(batch, talk) == [wire.ESHUTDOWN] * 2
 
 
 # --- Bytes that are not what was written -----------------------------------------------------

@@ -14,6 +14,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
+from random import Random
 
 from scrubjay.base.ports import Buffer, Medium
 from scrubjay.base.units import KIB, MIB
@@ -38,9 +40,12 @@ __all__ = [
     "Upkeep",
     "Volume",
     "Watched",
+    "joined",
     "patience",
     "serving",
+    "some",
     "status",
+    "write_of",
 ]
 
 PATIENCE_S = 30
@@ -147,12 +152,13 @@ class Script:
 
 
 class Watched(SimulatedMedium):
-    """A medium that tells of reads and syncs before it does them, and counts writes."""
+    """A medium that tells what it is about to do, and counts writes."""
 
     def __init__(self, size_bytes: int) -> None:
         super().__init__(size_bytes)
         self.on_read: Callable[[], object] = _nothing
         self.on_sync: Callable[[], object] = _nothing
+        self.on_write: Callable[[], object] = _nothing
         self.writes = 0
 
     def read_into(self, offset_bytes: int, out: memoryview) -> int:
@@ -161,7 +167,8 @@ class Watched(SimulatedMedium):
         return super().read_into(offset_bytes, out)
 
     def write(self, offset_bytes: int, data: Buffer) -> int:
-        """Count, then write."""
+        """Tell and count, then write."""
+        self.on_write()
         self.writes += 1
         return super().write(offset_bytes, data)
 
@@ -180,19 +187,25 @@ class Upkeep:
 
     def __init__(self, disk: Disk, keeper: Keeper) -> None:
         self.waits = 0
-        self.kicks = 0
+        self.leases = True
+        """Whether it also leases ahead."""
+        self.on_wait: Callable[[], None] = self.feed
+        """What it does for a connection that waits."""
         self._disk = disk
         self._keeper = keeper
 
     def wait_for_space(self) -> None:
         """Lease, or find out that the pool is full."""
         self.waits += 1
-        with self._disk.lock:
-            feed(self._disk, self._keeper)
+        self.on_wait()
 
     def kick(self) -> None:
-        """Count, and lease ahead."""
-        self.kicks += 1
+        """Lease ahead."""
+        if self.leases:
+            self.feed()
+
+    def feed(self) -> None:
+        """Lease what the disk wants."""
         with self._disk.lock:
             feed(self._disk, self._keeper)
 
@@ -222,13 +235,15 @@ class Volume:
         if fed:
             self.upkeep.kick()
 
-    def connection(self, sock: Script | socket.socket, talk: Talk) -> Connection:
+    def connection(
+        self, sock: Script | socket.socket, talk: Talk, *, flusher: Flusher | None = None
+    ) -> Connection:
         """The server's end for a client."""
         return Connection(
             sock,
             self.disk,
             talk.rules,
-            flusher=self.flusher,
+            flusher=flusher or self.flusher,
             upkeep=self.upkeep,
             complain=self.complaints.append,
         )
@@ -390,6 +405,23 @@ class Client:
 def patience(event: threading.Event) -> None:
     """Wait for what must come."""
     assert event.wait(PATIENCE_S), "it never came"
+
+
+@cache
+def some(length: int, seed: int = 1) -> bytes:
+    """Bytes that do not repeat."""
+    return Random(seed).randbytes(length)
+
+
+def write_of(talk: Talk, offset: int, data: bytes, flags: int = 0) -> tuple[Cookie, bytes]:
+    """A write with its payload."""
+    cookie, head = talk.ask(wire.CMD_WRITE, offset=offset, length=len(data), flags=flags)
+    return cookie, head + data
+
+
+def joined(batch: Sequence[tuple[Cookie, bytes]]) -> bytes:
+    """One receive of them all."""
+    return b"".join(each for _, each in batch)
 
 
 def status(script: Sequence[tuple[Cookie, bytes]], talk: Talk) -> list[int]:
