@@ -146,6 +146,12 @@ class Script:
         self.sends.append(bytes(data))
         self.told += data
 
+    def send(self, data: Buffer, flags: int, /) -> int:
+        """Keep it, at once."""
+        del flags
+        self.sendall(data)
+        return len(data)
+
     def shutdown(self, how: int, /) -> None:
         """Take no more."""
         self.shut = True
