@@ -230,8 +230,10 @@ class World:
         self.entropy = Seeded(Random(seed))
         self.sink = FileSink(SinkFile(disks.sink), self.entropy, SOMEWHERE)
         self.database = Database.open(folder / "catalog.db")
+        self.opened = 0
+        self.unplugged = False
         self.keeper = open_keeper(
-            [disks.pool], self.sink, self.database, clock=self.clock, entropy=self.entropy
+            self.open_media, self.sink, self.database, clock=self.clock, entropy=self.entropy
         )
         self.liveness = Liveness(folder / "run" / "volumes")
         self.exporters = FakeExporters(self.liveness)
@@ -270,6 +272,15 @@ class World:
         create_pool([disks.pool], sink, label="main", clock=Hands(), entropy=entropy)
         Database.create(folder / "catalog.db").close()
         return cls(disks, folder)
+
+    def open_media(self) -> list[SimulatedMedium]:
+        """Open the pool's medium; again after it failed, which shows what it really holds."""
+        if self.unplugged:
+            raise Unavailable("pool file: gone")
+        if self.opened:
+            self.disks.pool = self.disks.pool.crash(everything_kept)
+        self.opened += 1
+        return [self.disks.pool]
 
     def close(self) -> None:
         """Close the files, and nothing that a dead daemon would not."""

@@ -164,6 +164,27 @@ def test_pool_whose_commit_fails_in_a_rotation_stops_and_drops_nothing(world: Wo
     assert world.sink.epochs() == (1, 2)
 
 
+@pytest.mark.parametrize("syncs", range(6))
+def test_rotation_whose_commit_failed_is_finished_once_the_pool_is_opened_anew(
+    world: World, syncs: int
+) -> None:
+    """Whichever sync fails, the operation tells the truth, and the volume ends (I3, I4, I8)."""
+    world.written("a", tenant="acme")
+    operation = decide(world, "a")
+    world.disks.pool.inject(Fault.ERROR, after=syncs, kind=IoKind.SYNC)
+    try:
+        world.forgetting.carry_out()
+    except Unavailable:
+        assert state_of(world, operation) == "running"
+        assert world.keeper.revive()
+        world.forgetting.recover()
+        world.forgetting.carry_out()
+    assert state_of(world, operation) == "done"
+    assert world.sink.epochs() == (world.keeper.epoch,)
+    with pytest.raises(NotFound):
+        world.volumes.find("a")
+
+
 def test_destruction_of_an_unknown_volume_is_not_found(world: World) -> None:
     """Nothing is decided about what is not there."""
     with pytest.raises(NotFound):

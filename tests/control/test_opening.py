@@ -139,12 +139,30 @@ def test_index_that_fell_behind_is_brought_forward_when_next_looked_at(
 
 def test_pool_that_stopped_refuses_every_change_until_opened_anew(world: World) -> None:
     """A failed sync is never retried (I4): nothing is claimed that is not durable."""
+    a = world.written("a", tenant="acme")
+    world.disks.pool.inject(Fault.ERROR, kind=IoKind.SYNC)
+    for name in ("b", "c"):
+        with pytest.raises(Unavailable):
+            world.volumes.create(name, tenant="acme", size_bytes=GIB)
+    with pytest.raises(Unavailable):
+        world.leases.lease(a.id, a.epoch, count=1, above=a.grants[-1].segment)
+    assert world.keeper.revive()
+    assert not world.keeper.revive()
+    world.volumes.create("c", tenant="acme", size_bytes=GIB)
+    assert list(world.leases.group(a.id, a.epoch, 0)) == a.grants
+    assert set(names(world)) <= {"a", "b", "c"}
+
+
+def test_pool_that_cannot_be_opened_anew_stays_stopped_and_is_tried_again(world: World) -> None:
+    """A disk that comes back later brings the pool back; until then nothing changes."""
     world.disks.pool.inject(Fault.ERROR, kind=IoKind.SYNC)
     with pytest.raises(Unavailable):
-        world.volumes.create("a", tenant="acme", size_bytes=GIB)
+        world.tenants.create("newco")
+    world.unplugged = True
+    with pytest.raises(Unavailable, match="gone"):
+        world.keeper.revive()
     with pytest.raises(Unavailable):
-        world.volumes.create("b", tenant="acme", size_bytes=GIB)
-    world.close()
-    again = World(Disks(world.disks.pool.crash(lambda _count: 0), world.disks.sink), world.folder)
-    again.volumes.create("b", tenant="acme", size_bytes=GIB)
-    again.close()
+        world.tenants.create("newco")
+    world.unplugged = False
+    assert world.keeper.revive()
+    assert world.tenants.create("another").name == "another"

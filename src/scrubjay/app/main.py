@@ -87,11 +87,11 @@ def serve(
     ] = False,
 ) -> None:
     """Serve the home, in the foreground, until Ctrl-C detaches everything and ends it."""
-    from scrubjay.app.daemon import Ends, serve as run_daemon  # noqa: PLC0415, I001 - see above
+    from scrubjay.app import daemon  # noqa: PLC0415 - see above
     from scrubjay.app.logs import set_up_logs  # noqa: PLC0415 - see above
 
     set_up_logs()
-    run_daemon(_place(), Ends(leave_attached=leave_attached))
+    daemon.serve(_place(), leave_attached=leave_attached)
 
 
 def rebuild(

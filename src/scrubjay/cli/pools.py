@@ -26,7 +26,7 @@ class _Scan(msgspec.Struct, frozen=True):
     offsets: list[int]
 
 
-@commands.command()
+@commands.command(epilog="Example: scrubjay pool status --json")
 def status(*, json: AsJson = False) -> None:
     """Show the pool: how full it is, and what its sink is worth."""
     with connect() as daemon:

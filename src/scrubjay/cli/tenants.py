@@ -17,7 +17,9 @@ commands = typer.Typer(no_args_is_help=True, help="Owners of volumes.")
 
 @commands.command(epilog="Example: scrubjay tenant create acme")
 def create(
-    name: Annotated[str, typer.Argument(help="What to call it: a-z, 0-9, '.', '_', '-'.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Up to 63 of a-z, 0-9, '.', '_', '-'.")
+    ],
     *,
     json: AsJson = False,
 ) -> None:
@@ -30,7 +32,7 @@ def create(
         typer.echo(f"tenant {tenant.name} created")
 
 
-@commands.command("list")
+@commands.command("list", epilog="Example: scrubjay tenant list --json")
 def list_(*, json: AsJson = False) -> None:
     """List the tenants."""
     with connect() as daemon:

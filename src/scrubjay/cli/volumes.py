@@ -31,7 +31,9 @@ class _Forgotten(msgspec.Struct, frozen=True):
 
 @commands.command(epilog="Example: scrubjay volume create db0 --tenant acme --size 10GiB")
 def create(
-    name: Annotated[str, typer.Argument(help="What to call it: a-z, 0-9, '.', '_', '-'.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Up to 63 of a-z, 0-9, '.', '_', '-'.")
+    ],
     *,
     tenant: Annotated[str, typer.Option(help="Its owner.")],
     size: Annotated[str, typer.Option(help="As in 512MiB, 10GiB or 1.5TiB; 1MiB to 64TiB.")],
@@ -47,7 +49,7 @@ def create(
         typer.echo(f"volume {volume.name} created, {size_text(volume.size_bytes)}")
 
 
-@commands.command("list")
+@commands.command("list", epilog="Example: scrubjay volume list --tenant acme")
 def list_(
     *,
     tenant: Annotated[str | None, typer.Option(help="Only those of this owner.")] = None,
@@ -76,7 +78,7 @@ def list_(
     )
 
 
-@commands.command()
+@commands.command(epilog="Example: scrubjay volume show db0")
 def show(volume: _Name, *, json: AsJson = False) -> None:
     """Show one volume, and where it is served."""
     with connect() as daemon:
@@ -101,10 +103,13 @@ def show(volume: _Name, *, json: AsJson = False) -> None:
 def resize(
     volume: _Name,
     *,
-    size: Annotated[str, typer.Option(help="The new size; a volume can only grow.")],
+    size: Annotated[str, typer.Option(help="The new size, as in 20GiB; a volume can only grow.")],
     json: AsJson = False,
 ) -> None:
-    """Let a volume grow, attached or not. What is new reads as zeros."""
+    """Let a volume grow, attached or not. What is new reads as zeros.
+
+    A client that is connected learns the new size when it connects anew.
+    """
     with connect() as daemon:
         changed = daemon.send("PATCH", f"volumes/{part(volume)}", Volume, body={"size": size})
     if json:
@@ -113,9 +118,7 @@ def resize(
         typer.echo(f"volume {changed.name} is {size_text(changed.size_bytes)}")
 
 
-@commands.command(
-    epilog="Example: qemu-img convert -n -O raw disk.img $(scrubjay volume attach db0)"
-)
+@commands.command(epilog='Example: nbdcopy --flush disk.img "$(scrubjay volume attach db0)"')
 def attach(
     volume: _Name,
     *,
@@ -134,9 +137,9 @@ def attach(
         typer.echo(served.uri)
 
 
-@commands.command()
+@commands.command(epilog="Example: scrubjay volume detach db0")
 def detach(volume: _Name, *, json: AsJson = False) -> None:
-    """End serving a volume."""
+    """End serving a volume. Clients are cut off; what they wrote is kept."""
     with connect() as daemon:
         daemon.delete(f"attachments/{part(volume)}")
     if json:
@@ -153,7 +156,7 @@ def destroy(
     wait: Annotated[bool, typer.Option("--wait", help="Return when its key is forgotten.")] = False,
     json: AsJson = False,
 ) -> None:
-    """Destroy a volume: its data is withheld at once, and within seconds nothing opens it."""
+    """Destroy a volume: its data is withheld at once, its key is forgotten within seconds."""
     with connect() as daemon:
         doomed = daemon.get(f"volumes/{part(volume)}", Volume)
         subject = f"volume {doomed.name}"

@@ -133,14 +133,15 @@ class Forgetting:
     # --- carrying it out --------------------------------------------------------------
 
     def recover(self) -> None:
-        """Take up what an earlier daemon left; the pool was opened and the sink settled.
+        """Take up what a dead daemon left, or a pool that had to be opened anew.
 
-        An operation whose volume is gone is done: the sink was settled. One whose volume
-        is `ready` was never decided, and is left to whoever ends what else was left.
+        An operation whose volume is gone is done, once the sink is settled. One whose
+        volume is `ready` was never decided, and is left to whoever ends what else was left.
         """
-        with self._keeper.reading() as view:
+        with self._keeper.rotating, self._keeper.reading() as view:
+            self._settle()
             decided = {uuid.UUID(each.operation) for _, each in view.forgettings()}
-            for row in self._operations.left_behind():
+            for row in self._operations.running():
                 if row.kind != _KIND:
                     continue
                 if row.id in decided:
@@ -162,13 +163,14 @@ class Forgetting:
 
     def carry_out(self) -> None:
         """Forget everything that is decided, in one rotation or none."""
-        with self._keeper.reading() as view:  # raises where the pool has stopped
-            doomed = [_Doomed(number, record) for number, record in view.forgettings()]
-        self._settle()
-        ended = [each for each in doomed[:_BATCH_MAX] if self._ended(each)]
-        if ended:
-            self._rotate(ended)
+        with self._keeper.rotating:
+            with self._keeper.reading() as view:  # raises where the pool has stopped
+                doomed = [_Doomed(number, record) for number, record in view.forgettings()]
             self._settle()
+            ended = [each for each in doomed[:_BATCH_MAX] if self._ended(each)]
+            if ended:
+                self._rotate(ended)
+                self._settle()
 
     def _run(self) -> None:
         while not self._stopping.is_set():

@@ -15,11 +15,11 @@ from uuid import UUID
 
 import structlog
 
-from scrubjay.base.errors import ScrubjayError
+from scrubjay.base.errors import ScrubjayError, Unavailable
 from scrubjay.base.ids import Epoch, LineageNo, Slot, TenantNo
 from scrubjay.base.ports import Clock, Entropy
 from scrubjay.catalog.index import Identity, Index, TenantRow, VolumeRow
-from scrubjay.control.records import LineageRecord, at
+from scrubjay.control.records import POOL_KEY, LineageRecord, at
 from scrubjay.control.view import View
 from scrubjay.keys.path import Census, Numbers, Path
 from scrubjay.keys.segment import SegmentKey
@@ -39,13 +39,28 @@ IndexStep = Callable[[Index, int], None]
 class Keeper:
     """One open pool with its index; safe for threads."""
 
-    def __init__(self, pool: Pool, index: Index, *, clock: Clock, entropy: Entropy) -> None:
-        self.pool = pool
+    def __init__(
+        self,
+        open_pool: Callable[[], Pool],
+        index: Index,
+        *,
+        clock: Clock,
+        entropy: Entropy,
+    ) -> None:
         self.entropy = entropy
+        self.rotating = threading.Lock()
+        """Held from the sink's `prepare` to its `settle`: epochs change in one place at a time."""
+        self._open_pool = open_pool
+        self._pool = open_pool()
         self._index = index
         self._clock = clock
         self._naming = threading.RLock()
         self._stale = False
+
+    @property
+    def pool(self) -> Pool:
+        """The pool, which may have stopped."""
+        return self._pool
 
     @property
     def index(self) -> Index:
@@ -53,19 +68,19 @@ class Keeper:
         if self._stale:
             with self._naming:
                 if self._stale:
-                    bring_forward(self.pool, self._index)
+                    bring_forward(self._pool, self._index)
                     self._stale = False
         return self._index
 
     @property
     def pool_id(self) -> UUID:
         """Which pool this is."""
-        return self.pool.pool_id
+        return self._pool.pool_id
 
     @property
     def epoch(self) -> Epoch:
         """The sink's epoch under which the pool is sealed."""
-        return self.pool.epoch
+        return self._pool.epoch
 
     def now(self) -> dt.datetime:
         """Return the time, as records hold it."""
@@ -74,7 +89,7 @@ class Keeper:
     @contextlib.contextmanager
     def reading(self) -> Iterator[View]:
         """Read what is durable."""
-        yield View(self.pool)
+        yield View(self._pool)
 
     @contextlib.contextmanager
     def changing(self, *, frees: bool = False) -> Iterator[Change]:
@@ -82,7 +97,7 @@ class Keeper:
 
         Blocks that run at once share a commit. One that `frees` goes on in a full pool.
         """
-        with self.pool.change(frees=frees) as staged:
+        with self._pool.change(frees=frees) as staged:
             yield Change(staged, self.entropy)
 
     @contextlib.contextmanager
@@ -98,13 +113,33 @@ class Keeper:
 
     def remember(self) -> None:
         """Write down how far the pool has come, so that an older copy of it is refused."""
-        self.index.remember(self.pool.generation)
+        self.index.remember(self._pool.generation)
+
+    def revive(self) -> bool:
+        """Open a pool that has stopped anew; return whether it had.
+
+        What was committed when it stopped is whatever the media hold (I4): everybody who
+        waits looks again. Raises what keeps the pool from being opened.
+        """
+        try:
+            self._pool.get(POOL_KEY)
+        except Unavailable:
+            with self.rotating, self._naming:
+                self._pool.close()
+                self._pool = self._open_pool()
+                self._stale = True
+            return True
+        return False
+
+    def close(self) -> None:
+        """Let go of the pool and its keys."""
+        self._pool.close()
 
     def _follow(self, change: Change) -> None:
         if change.index_step is None:
             return
         try:
-            change.index_step(self.index, self.pool.generation)
+            change.index_step(self.index, self._pool.generation)
         except ScrubjayError as error:
             # The pool is durable, so what was asked for is done.
             self._stale = True

@@ -7,7 +7,7 @@ forward; a pool that is older than the catalog is refused.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -79,32 +79,55 @@ def open_pool(
 
 
 def open_keeper(
-    media: Sequence[Medium], sink: Sink, database: Database, *, clock: Clock, entropy: Entropy
+    open_media: Callable[[], Sequence[Medium]],
+    sink: Sink,
+    database: Database,
+    *,
+    clock: Clock,
+    entropy: Entropy,
 ) -> Keeper:
-    """Open a pool with its catalog.
+    """Open a pool with its catalog; `open_media` is called again where the pool has stopped.
 
     Conflict where the catalog is another pool's, Corrupt where the pool is older than it.
     """
-    _named(media, sink)
     index = Index(database)
+
+    def open_known() -> Pool:
+        media = open_media()
+        try:
+            _named(media, sink)
+            return open_pool(
+                media,
+                sink,
+                clock=clock,
+                entropy=entropy,
+                generation_at_least=_known_generation(index, sink),
+            )
+        except BaseException:
+            for medium in media:
+                medium.close()
+            raise
+
+    keeper = Keeper(open_known, index, clock=clock, entropy=entropy)
     known = index.identity()
-    if known is not None and known.pool != sink.pool_id:
+    if known is None or known.generation < keeper.pool.generation:
+        bring_forward(keeper.pool, index)
+        if known is not None:
+            _log.info("catalog.brought_forward", since=known.generation, to=keeper.pool.generation)
+    return keeper
+
+
+def _known_generation(index: Index, sink: Sink) -> int:
+    """Return how far the catalog has seen the pool; Conflict where it is of another one."""
+    known = index.identity()
+    if known is None:
+        return 0
+    if known.pool != sink.pool_id:
         raise Conflict(
             f"catalog: of pool {known.pool}, expected of pool {sink.pool_id}",
             hint="bring the catalog of this pool, or make it anew with: scrubjay home rebuild",
         )
-    pool = open_pool(
-        media,
-        sink,
-        clock=clock,
-        entropy=entropy,
-        generation_at_least=0 if known is None else known.generation,
-    )
-    if known is None or known.generation < pool.generation:
-        bring_forward(pool, index)
-        if known is not None:
-            _log.info("catalog.brought_forward", since=known.generation, to=pool.generation)
-    return Keeper(pool, index, clock=clock, entropy=entropy)
+    return known.generation
 
 
 def _named(media: Sequence[Medium], sink: Sink) -> EpochKeeper:

@@ -96,11 +96,15 @@ class Operations:
             (row, self._progress_of(row)) for row in self._rows.page(before=before, limit=limit)
         ]
 
+    def running(self) -> list[OperationRow]:
+        """Return the operations that have not ended, whoever began them."""
+        return self._rows.running()
+
     def left_behind(self) -> list[OperationRow]:
         """Return the operations that an earlier daemon did not end."""
         with self._lock:
             ours = set(self._progress)
-        return [row for row in self._rows.running() if row.id not in ours]
+        return [row for row in self.running() if row.id not in ours]
 
     def adopt(self, operation: uuid.UUID) -> None:
         """Go on with an operation of an earlier daemon, which whoever calls will end."""

@@ -1,0 +1,111 @@
+"""Which parts a daemon is made of, in the order in which they open."""
+
+from __future__ import annotations
+
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
+
+import structlog
+
+from scrubjay.api.application import make_application
+from scrubjay.api.server import Server, listen
+from scrubjay.api.services import Services
+from scrubjay.app.ambient import SystemClock, SystemEntropy
+from scrubjay.app.home import Home
+from scrubjay.app.upkeep import Upkeep
+from scrubjay.base.errors import ScrubjayError
+from scrubjay.catalog.database import Database
+from scrubjay.catalog.idempotency import Answers
+from scrubjay.catalog.operations import Operations as OperationRows
+from scrubjay.control.attachments import Attachments
+from scrubjay.control.forgetting import Forgetting
+from scrubjay.control.leases import Leases
+from scrubjay.control.liveness import Liveness
+from scrubjay.control.opening import open_keeper
+from scrubjay.control.operations import Operations
+from scrubjay.control.pool_status import Pools
+from scrubjay.control.scan import Scans
+from scrubjay.control.tenants import Tenants
+from scrubjay.control.volumes import Volumes
+from scrubjay.export.exporters import Exporters
+from scrubjay.export.launcher import Launcher
+from scrubjay.media.file import PoolFile
+from scrubjay.sinks.file import FileSink
+
+__all__ = ["open_parts"]
+
+_DETACHES_AT_ONCE = 8
+_WORK_TIMEOUT_S = 5
+_log = structlog.get_logger(__name__)
+
+
+def open_parts(
+    home: Home, launcher: Launcher, parts: contextlib.ExitStack, *, leave_attached: bool
+) -> None:
+    """Open everything and begin to serve; `parts` closes it again, the last part first."""
+    clock, entropy = SystemClock(), SystemEntropy()
+    sink = FileSink.open(home.sink, entropy)
+    parts.callback(sink.close)
+    database = Database.open(home.catalog)
+    parts.callback(database.close)
+    keeper = open_keeper(
+        lambda: [PoolFile.open(home.pool, hold=True)],
+        sink,
+        database,
+        clock=clock,
+        entropy=entropy,
+    )
+    parts.callback(keeper.close)
+
+    liveness = Liveness(home.volumes, above=(home.path, home.run))
+    exporters = Exporters(
+        launcher, Leases(keeper), liveness, entropy, channel=home.channel, pool=home.pool
+    )
+    parts.callback(exporters.close)
+    attachments = Attachments(keeper, liveness, exporters)
+    if not leave_attached:
+        parts.callback(_detach_all, attachments)
+    operations = Operations(OperationRows(database), clock=clock, entropy=entropy)
+    parts.callback(operations.stop, _WORK_TIMEOUT_S)
+    volumes = Volumes(keeper, liveness)
+    forgetting = Forgetting(
+        keeper, sink, volumes=volumes, attachments=attachments, operations=operations, clock=clock
+    )
+    forgetting.recover()
+    operations.fail_left_behind()
+    answers = Answers(database)
+    upkeep = Upkeep(keeper, forgetting, operations, answers, clock=clock)
+    upkeep.start()
+    parts.callback(upkeep.stop)
+    forgetting.start()
+    parts.callback(forgetting.stop)
+
+    services = Services(
+        tenants=Tenants(keeper),
+        volumes=volumes,
+        attachments=attachments,
+        forgetting=forgetting,
+        pools=Pools(keeper, sink, liveness=liveness, forgetting=forgetting),
+        scans=Scans(lambda: [PoolFile.open(home.pool, hold=False)], operations),
+        operations=operations,
+        answers=answers,
+        clock=clock,
+    )
+    server = Server(make_application(services), listen(home.api))
+    server.start()
+    parts.callback(home.api.unlink, missing_ok=True)
+    parts.callback(server.stop)
+
+
+def _detach_all(attachments: Attachments) -> None:
+    """Detach every volume, several at a time; one that fails costs no other."""
+
+    def detach(volume: str) -> None:
+        try:
+            attachments.detach(volume)
+        except ScrubjayError as error:
+            _log.error("volume.detach_failed", volume=volume, error=error.message)
+
+    with ThreadPoolExecutor(_DETACHES_AT_ONCE) as threads:
+        for served in attachments.page(after="", limit=1 << 31):
+            threads.submit(detach, str(served.volume))
