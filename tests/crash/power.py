@@ -91,7 +91,9 @@ def survive(run: Run, cut: Cut, left: SimulatedMedium, random: Random) -> None:
 
 
 def work_on(machine: Machine, random: Random) -> None:
-    """Do a bit of everything on a recovered volume."""
+    """Do a bit of everything on a recovered volume, with room to do it."""
+    machine.keeper.free += machine.keeper.others
+    machine.keeper.others.clear()
     fsck(machine)
     machine.write((random.randrange(60), 5), (random.randrange(60), 1))
     machine.drop(random.randrange(60), 3)

@@ -16,8 +16,8 @@ import pytest
 from tests.crash.power import cuts, outcomes, record, survive
 from tests.engine.rig import Machine, churn
 
-pytestmark = pytest.mark.slow
 LONG = bool(os.environ.get("SCRUBJAY_CRASH_LONG"))
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(0 if LONG else 300)]
 
 
 def requests(machine: Machine) -> None:
@@ -134,6 +134,25 @@ def pages(machine: Machine) -> None:
     machine.checkpoint()
 
 
+def full(machine: Machine) -> None:
+    """The pool is full: the volume lives on what it holds, and on what it frees."""
+    keeper = machine.keeper
+    machine.write((0, 24))
+    machine.close_segment()
+    keeper.others, keeper.free = keeper.free, []
+    keeper.on_change()
+    machine.write((0, 12))
+    machine.flush()
+    machine.kill()
+    machine.drop(12, 4)
+    machine.clean()
+    machine.checkpoint()
+    machine.kill()
+    keeper.free, keeper.others = keeper.free + keeper.others, []
+    keeper.on_change()
+    machine.write((16, 8))
+
+
 LBAS: dict[Callable[[Machine], None], int] = {pages: 560}
 """More than one leaf of the map, where that matters."""
 
@@ -154,7 +173,7 @@ def attachments(machine: Machine) -> None:
 
 @pytest.mark.parametrize(
     "workload",
-    [requests, checkpoints, segments, trims, cleaning, cleaning_again, pages, attachments],
+    [requests, checkpoints, segments, trims, cleaning, cleaning_again, pages, full, attachments],
 )
 def test_power_cut_anywhere_keeps_what_was_flushed(
     workload: Callable[[Machine], None], seed: int

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from scrubjay.base.units import SEGMENT_BYTES, SLOTS_OFFSET_BYTES
+from scrubjay.engine.checkpoint import ROOT_ADDRESS
 from scrubjay.engine.disk import Disk
-from scrubjay.engine.paged import EMPTY, PagedMap
+from scrubjay.engine.paged import EMPTY, PagedMap, page_address
 from scrubjay.keys.aead import child
 from scrubjay.media.simulated import SimulatedMedium
 from tests.engine.rig import Keeper, Machine, key_of
@@ -38,8 +39,14 @@ def fsck(machine: Machine) -> Report:
     return fsck_of(machine.disk, machine.medium, machine.keeper, lbas=machine.lbas)
 
 
-def fsck_of(disk: Disk, medium: SimulatedMedium, keeper: Keeper, *, lbas: int) -> Report:
-    """Check everything; raise AssertionError at the first contradiction."""
+def fsck_of(
+    disk: Disk, medium: SimulatedMedium, keeper: Keeper, *, lbas: int, failed: bool = False
+) -> Report:
+    """Check everything; raise AssertionError at the first contradiction.
+
+    `failed` says that the last checkpoint did: pages that the next one moves may then be
+    entered as dead where they still are.
+    """
     sectors, usage, moves = disk._map, disk._usage._pages, disk._usage._moves
     disk.commit()
     disk._usage.settle()
@@ -62,10 +69,17 @@ def fsck_of(disk: Disk, medium: SimulatedMedium, keeper: Keeper, *, lbas: int) -
         _open(medium, keeper, where, lba - (where & 15))
     pages = [page for each in (sectors, usage, moves) for page in _pages(each)]
     if disk._checkpointer.root_entry:
-        pages.append((1 << 46 | 3 << 44, disk._checkpointer.root_entry))
+        pages.append((ROOT_ADDRESS, disk._checkpointer.root_entry))
+    moving = {ROOT_ADDRESS} | {
+        page_address(each.kind, *at)
+        for each in (sectors, usage, moves)
+        for at in each.leaving(leaves=each.dirty)
+    }
     for address, entry in pages:
-        _name(named, entry)
         _open(medium, keeper, entry, address)
+        dead_already = disk._usage.dead(entry >> 28) >> _position(entry) & 1
+        if not (failed and address in moving and dead_already):
+            _name(named, entry)
     leaked = total = 0
     for segment in range(1, keeper.next_segment):
         words = usage.leaf(segment >> 2)[(segment & 3) << 7 :][:66].tolist()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from random import Random
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -53,6 +54,8 @@ class DiskModel(RuleBasedStateMachine):
         """Changes since then, in the order in which the disk makes them."""
         self.durable = 0
         """How many of them a sync covered."""
+        self.failed = False
+        """The last checkpoint found no room."""
 
     # --- requests ---------------------------------------------------------------------
 
@@ -146,10 +149,12 @@ class DiskModel(RuleBasedStateMachine):
                     case _:
                         pass
         except NoSpace:
+            self.failed = True
             return
         self.disk.sync()
         self.durable = len(self.log)
         self.disk.commit_checkpoint()
+        self.failed = False
 
     @rule(steps=st.integers(1, 20))
     def clean(self, steps: int) -> None:
@@ -167,7 +172,8 @@ class DiskModel(RuleBasedStateMachine):
     @rule()
     def fsck(self) -> None:
         """Go through everything."""
-        report = fsck_of(self.disk, self.medium, self.keeper, lbas=SIZE_BYTES // SECTOR_BYTES)
+        lbas = SIZE_BYTES // SECTOR_BYTES
+        report = fsck_of(self.disk, self.medium, self.keeper, lbas=lbas, failed=self.failed)
         assert report.leaked == 0
 
     # --- the world --------------------------------------------------------------------
@@ -178,6 +184,7 @@ class DiskModel(RuleBasedStateMachine):
         try:
             self.disk.detach()
         except NoSpace:
+            self.failed = True
             return
         self._attach()
         self.durable = len(self.log)
@@ -233,6 +240,7 @@ class DiskModel(RuleBasedStateMachine):
         for _ in range(2):
             self._supply()
             checkpoint(self.disk)
+            self.failed = False
             while self.disk.clean():
                 self._supply()
         self.disk.detach()
@@ -251,11 +259,14 @@ class DiskModel(RuleBasedStateMachine):
             try:
                 checkpoint(self.disk)
             except NoSpace:
+                self.failed = True
                 return
+            self.failed = False
             self.durable = len(self.log)
             feed(self.disk, self.keeper)
 
     def _attach(self) -> None:
+        self.failed = False
         try:
             self.disk = open_disk(self.medium, self.keeper, map_limit_pages=self.limit)
         except NoSpace:  # a full pool, and nothing of ours to put in: not before others go
@@ -295,6 +306,8 @@ class DiskModel(RuleBasedStateMachine):
         self.bytes, self.log, self.durable = bytearray(image), [], 0
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(0 if LONG else 600)  # a failure takes its time to become short
 def test_disk_in_any_history_returns_what_was_written() -> None:
     """I1, I4 and I5, over every order of requests, upkeep and bad luck that was tried."""
     run_state_machine_as_test(

@@ -55,6 +55,7 @@ class Cleaner:
         moves: PagedMap,
         checkpointer: Checkpointer,
         is_open: Callable[[int], bool],
+        unknown: Callable[[], int],
     ) -> None:
         self._medium = medium
         self._segments = segments
@@ -63,6 +64,8 @@ class Cleaner:
         self._moves = moves
         self._checkpointer = checkpointer
         self._is_open = is_open
+        self._unknown = unknown
+        """The id from which on no segment was leased yet."""
         self._scanner = Scanner(medium, segments)
         self._plain = memoryview(bytearray(4 * SECTOR_BYTES))
         self._staged: list[tuple[int, int, int]] = []
@@ -124,10 +127,11 @@ class Cleaner:
 
     def _choose(self) -> int:
         """Return the segment with the fewest live sectors, or 0."""
-        for segment in range(self._looked_at, self._looked_at + LOOK_SEGMENTS):
+        look = range(self._looked_at, min(self._looked_at + LOOK_SEGMENTS, self._unknown()))
+        for segment in look:
             if self._usage.state(segment):
                 self._usage.count(segment)
-        self._looked_at += LOOK_SEGMENTS
+        self._looked_at = look.stop
         best, fewest = 0, int(SECTORS_PER_SEGMENT * 0.9)
         for segment in self.redo or self._usage.live:
             live = self._usage.count(segment)

@@ -182,6 +182,7 @@ class Disk:
             moves=moves,
             checkpointer=self._checkpointer,
             is_open=self._is_open,
+            unknown=lambda: self._unknown,
         )
         ranges = Ranges(self._medium, self._reader, self._writer, self._map)
         self.read_into = self._reader.read_into
@@ -322,6 +323,7 @@ class Disk:
             begun,
             live_sectors=self._checkpointer.live_sectors,
             segments=held - sum(s < begun.unknown for s in freed),
+            unopened=tuple(s for s in unopened if s not in freed),
             evacuated=tuple(sorted(evacuating - freed - {0})),
             sectors=self._checkpointer.map_root(0),
             usage=self._checkpointer.map_root(1),

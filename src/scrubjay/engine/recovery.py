@@ -36,7 +36,7 @@ class Replayed:
     unused: tuple[int, ...]
     """Segments that hold nothing that counts."""
     leased_since: int
-    """How many segments with a slot the checkpoint does not know."""
+    """How many more segments have a slot than the checkpoint says."""
 
 
 def replay(
@@ -71,6 +71,7 @@ def replay(
     unused = tuple(s for s in candidates if s not in known)
     unknown = root.unknown if root else 0
     since = sum(s >= unknown for s in candidates)
+    since -= sum(not scanner.has_slot(s) for s in (root.unopened if root else ()))
     return Replayed(run.sequence, run.tag, tuple(run.main), unused, since)
 
 
