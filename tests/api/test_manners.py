@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,11 +13,13 @@ import httpx
 import pytest
 
 from scrubjay.api.application import BODY_BYTES_MAX
+from scrubjay.api.paging import cursor_of
 from scrubjay.api.server import listen, peer_uid
 from scrubjay.base.errors import Invalid
 from scrubjay.base.units import GIB
 from tests.control.rig import World
 
+_BEYOND_TIME = cursor_of(f"9999-12-31T23:59:59-23:59 {uuid.UUID(int=0)}")
 VOLUME = {"name": "db0", "tenant": "acme", "size": "1GiB"}
 
 
@@ -53,6 +56,7 @@ def problem_of(response: httpx.Response) -> dict[str, object]:
         ("GET", "/volumes?limit=1001", None, "invalid", 422),
         ("GET", "/volumes?cursor=zzz", None, "invalid", 422),
         ("GET", "/operations?cursor=MTp4", None, "invalid", 422),
+        ("GET", f"/operations?cursor={_BEYOND_TIME}", None, "invalid", 422),
     ],
 )
 def test_request_that_fails_is_answered_with_a_problem(

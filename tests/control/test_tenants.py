@@ -16,13 +16,14 @@ def test_tenant_made_is_found_by_name_and_id(world: World) -> None:
     assert world.tenants.find("3") == made
 
 
-def test_tenant_with_a_name_of_digits_is_found_by_its_name_first(world: World) -> None:
-    """A name comes before an id, so that a tenant cannot be hidden by another's number."""
-    named = world.tenants.create("1")
-    assert world.tenants.find("1") == named
+def test_tenant_with_a_name_of_digits_is_invalid(world: World) -> None:
+    """I1: whoever means tenant 1 gets tenant 1: no later name takes its place."""
+    with pytest.raises(Invalid):
+        world.tenants.create("1")
+    assert world.tenants.find("1").name == "acme"
 
 
-@pytest.mark.parametrize("reference", ["nobody", "99", "0", "-1", "", "9" * 40, "ä"])
+@pytest.mark.parametrize("reference", ["nobody", "99", "0", "-1", "", "9" * 40, "ä", "01", "0000000011"])
 def test_tenant_that_is_not_there_is_not_found(world: World, reference: str) -> None:
     """A reference to nothing is NotFound, however it is spelled."""
     with pytest.raises(NotFound):

@@ -43,6 +43,6 @@ def _before(cursor: str | None) -> tuple[dt.datetime, str] | None:
         return None
     moment, _, operation = position.partition(" ")
     try:
-        return dt.datetime.fromisoformat(moment), str(uuid.UUID(operation))
-    except ValueError as error:
+        return dt.datetime.fromisoformat(moment).astimezone(dt.UTC), str(uuid.UUID(operation))
+    except (ValueError, OverflowError) as error:
         raise Invalid("cursor: not one of ours", hint="pass next_cursor back unchanged") from error

@@ -38,7 +38,7 @@ def check_name(kind: str, name: str) -> str:
             f"{kind} {_shown(name)}: not a name",
             hint="1 to 63 of a-z, 0-9, '.', '_' and '-', the first a letter or a digit",
         )
-    if as_id(name) is not None:
+    if as_id(name) is not None or (kind == "tenant" and name.isdecimal()):
         raise Invalid(f"{kind} {_shown(name)}: looks like an id", hint="choose another name")
     return name
 

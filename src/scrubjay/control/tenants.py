@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from scrubjay.base.errors import Conflict, NotFound
@@ -14,6 +16,8 @@ from scrubjay.control.view import View
 from scrubjay.keys import path
 
 __all__ = ["Tenants", "resolve_tenant"]
+
+_ID = re.compile("[1-9][0-9]{0,7}")
 
 
 class Tenants:
@@ -64,10 +68,10 @@ class Tenants:
 
 
 def resolve_tenant(keeper: Keeper, view: View, reference: str) -> TenantRecord:
-    """Return the tenant of a name or id; a name of digits comes before an id."""
+    """Return the tenant of a name or id; no name is a number."""
     row = keeper.index.tenant_named(reference)
     if row is not None:
         return view.tenant(row.id)
-    if reference.isascii() and reference.isdigit() and 0 < int(reference[:9]) < 1 << 24:
-        return view.tenant(TenantNo(int(reference[:9])))
+    if _ID.fullmatch(reference) and int(reference) < 1 << 24:
+        return view.tenant(TenantNo(int(reference)))
     raise NotFound(f"tenant {reference[:80]!r}: unknown", hint="see: scrubjay tenant list")
