@@ -23,7 +23,9 @@ def test_tenant_with_a_name_of_digits_is_invalid(world: World) -> None:
     assert world.tenants.find("1").name == "acme"
 
 
-@pytest.mark.parametrize("reference", ["nobody", "99", "0", "-1", "", "9" * 40, "ä", "01", "0000000011"])
+@pytest.mark.parametrize(
+    "reference", ["nobody", "99", "0", "-1", "", "9" * 40, "ä", "01", "0000000011"]
+)
 def test_tenant_that_is_not_there_is_not_found(world: World, reference: str) -> None:
     """A reference to nothing is NotFound, however it is spelled."""
     with pytest.raises(NotFound):
