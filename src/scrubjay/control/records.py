@@ -1,4 +1,4 @@
-"""The JSON values of the pool's tree, and their keys (docs/format/pool.md, "Keys of the tree").
+"""The JSON values of the pool's tree, and their keys (docs/format/records.md).
 
 Decoding is strict: a value that is not exactly what this version writes is Corrupt, since
 to drop an unknown field in silence would lose it at the next commit.
