@@ -15,6 +15,13 @@ from scrubjay.cli.output import fail
 __all__ = ["make_commands", "run"]
 
 _INTERRUPTED = 130
+_EPILOG = (
+    "Begin with: scrubjay init\n\n"
+    "SCRUBJAY_HOME names the home; without it: /var/lib/scrubjay for root, "
+    "~/.local/share/scrubjay for others.\n\n"
+    "Exit status: 0 done, 1 found or declined, 2 invalid, 3 denied, 4 not found, 5 conflict, "
+    "6 unavailable, 7 no space, 8 corrupt, 130 interrupted."
+)
 
 
 def make_commands() -> typer.Typer:
@@ -24,7 +31,7 @@ def make_commands() -> typer.Typer:
         pretty_exceptions_enable=False,  # they show values, and values may be secret
         context_settings={"help_option_names": ["-h", "--help"]},
         help="A storage cloud that forgets, remembers and keeps secrets.",
-        epilog="Begin with: scrubjay init",
+        epilog=_EPILOG,
     )
     commands.callback()(_begin)
     commands.add_typer(tenants.commands, name="tenant")

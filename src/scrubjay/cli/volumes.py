@@ -139,7 +139,7 @@ def attach(
 
 @commands.command(epilog="Example: scrubjay volume detach db0")
 def detach(volume: _Name, *, json: AsJson = False) -> None:
-    """End serving a volume. Clients are cut off; what they wrote is kept."""
+    """End serving a volume. What was written is made durable; clients are cut off."""
     with connect() as daemon:
         daemon.delete(f"attachments/{part(volume)}")
     if json:
