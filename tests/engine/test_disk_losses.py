@@ -194,6 +194,22 @@ def test_checkpoint_beside_writes_marks_no_page_dead_that_stays() -> None:
     fsck(machine)
 
 
+@pytest.mark.parametrize("when", range(8))
+def test_map_that_grows_within_a_checkpoint_is_whole(when: int) -> None:
+    """A root names a map with the top that was written, not with one that is to be (I4)."""
+    machine = Machine(lbas=1200)
+    _half_dead(machine)
+    machine.clean()
+    for number, _ in enumerate(machine.disk.checkpoint()):
+        if number == when:
+            machine.write((1000, 4))
+    machine.disk.sync()
+    machine.disk.commit_checkpoint()
+    machine.kill()
+    machine.verify()
+    fsck(machine)
+
+
 def test_kill_leaks_no_sector() -> None:
     """Replay finds out which pages of the log nothing refers to."""
     machine = Machine()

@@ -103,6 +103,7 @@ class Checkpointer:
         self._log = log
         self._usage = usage
         self._maps = {0: sectors, 1: usage_map, 2: moves}
+        self._roots: dict[int, MapRoot] = {}
         self.root_entry = 0
         """Of the last root that was written."""
         self.live_sectors = 0
@@ -128,10 +129,12 @@ class Checkpointer:
                 for first in range(0, len(dirty), PAGES_PER_SLICE):
                     self._write(kind, level, dirty[first : first + PAGES_PER_SLICE])
                     yield
+            # Now, and not at the end: a map that grows meanwhile has a top that is not written.
+            self._roots[kind] = MapRoot(pages.height, pages.root)
 
     def map_root(self, kind: int) -> MapRoot:
-        """Return where a map hangs now."""
-        return MapRoot(self._maps[kind].height, self._maps[kind].root)
+        """Return where a map hung when its pages had been written."""
+        return self._roots[kind]
 
     def write_root(self, root: Root) -> int:
         """Append the root page; return its entry."""
