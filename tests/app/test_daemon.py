@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from scrubjay.client.replies import Operation, Volume
 from tests.app.rig import Home, read, until, write
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -125,15 +126,17 @@ def test_space_of_one_tenant_reads_as_zeros_to_the_next(served: Home) -> None:
 
 def test_destruction_cut_by_a_kill_is_finished_by_the_next_daemon(served: Home) -> None:
     """Whenever the daemon dies, what was decided is carried out (I3, I6)."""
-    for name in ("a", "b", "c"):
+    for name in ("a", "b"):
         served.volume(name)
         write(served.attach(name), DATA)
-        served.run("volume", "destroy", name, "--yes")
+        with served.client() as client:
+            client.send("DELETE", f"volumes/{name}", Operation)
         served.end(signal.SIGKILL)
         served.serve()
         until(lambda: served.pool().forgettings == 0)
-        served.run("volume", "show", name, status=4)
-    assert served.run("volume", "list", "--json").stdout == "[]\n"
+        with served.client() as client:
+            assert list(client.all("volumes", Volume)) == []
+            assert {each.state for each in client.all("operations", Operation)} == {"done"}
     assert len(served.processes()) == 2
 
 

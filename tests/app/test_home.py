@@ -37,6 +37,14 @@ def test_init_makes_a_home_for_its_owner_alone_and_says_what_comes_next(place: H
     )
 
 
+def test_init_in_a_folder_that_is_there_closes_it_to_others(place: Home) -> None:
+    """Also at the root of a file system of its own."""
+    place.path.mkdir(mode=0o755)
+    (place.path / "lost+found").mkdir()
+    place.run("init", "--pool-size", "128MiB")
+    assert stat.S_IMODE(place.path.stat().st_mode) == 0o700
+
+
 def test_init_where_something_is_changes_nothing(home: Home) -> None:
     """A second init never costs the first one's data."""
     before = contents(home.path)

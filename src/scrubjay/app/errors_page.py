@@ -36,8 +36,8 @@ error number.
 
 _TAIL = """
 Other exit statuses of the command line: 0, done; 1, `pool scan` found what it looked for,
-or you said no when asked; 2 also for a command line that cannot be parsed; 130, you
-interrupted it.
+or you said no (or pressed Ctrl-C) when asked; 2 also for a command line that cannot be
+parsed; 130, you interrupted it. A traceback ends with 1 too: that is a bug, please report it.
 """
 
 

@@ -87,6 +87,13 @@ class Home:
         except OSError as error:
             raise _denied(self.path, error) from error
 
+    def close_to_others(self) -> None:
+        """Let nobody else in, also where the folder was there before."""
+        try:
+            self.path.chmod(0o700)
+        except OSError as error:
+            raise _denied(self.path, error) from error
+
     def seal(self) -> None:
         """Write the version, durably: from now on this is a home."""
         draft = self._version.with_suffix(".new")

@@ -70,12 +70,13 @@ def make_home(home: Home, *, pool_bytes: int, label: str, clock: Clock, entropy:
     """Make a home with an empty pool; Conflict where there is one. All of it, or nothing."""
     home.check_length()
     Geometry.of([pool_bytes])  # raises Invalid for a size that no pool has
-    if home.path.exists() and any(home.path.iterdir()):
+    if home.path.exists() and {each.name for each in home.path.iterdir()} - {"lost+found"}:
         raise Conflict(
             f"home {home.path}: not empty, expected nothing there",
             hint="it stays as it is; choose another place with SCRUBJAY_HOME",
         )
     home.make_folders()
+    home.close_to_others()
     with home.held(), _undone(home):
         pool_id = uuid.UUID(bytes=entropy.token(16), version=4)
         sink_id = uuid.UUID(bytes=entropy.token(16), version=4)
