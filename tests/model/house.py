@@ -9,43 +9,34 @@ from __future__ import annotations
 
 import functools
 import shutil
-import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Concatenate, ParamSpec
 
 from scrubjay.base.errors import NoSpace, NotFound
-from scrubjay.base.ids import BranchNo, Epoch, LineageNo, SegmentId, TenantNo, VolumeId
-from scrubjay.base.units import SECTOR_BYTES
-from scrubjay.catalog.database import Database
-from scrubjay.control.records import POOL_KEY, PoolRecord, VolumeRecord, at, encode
+from scrubjay.base.ids import BranchNo, LineageNo, SegmentId, TenantNo, VolumeId
+from scrubjay.control.records import VolumeRecord
 from scrubjay.keys import path
-from scrubjay.keys.tree import KeyTree
-from scrubjay.media.pool import Pool
-from scrubjay.media.simulated import Io, SimulatedMedium
 from scrubjay.sinks.file import FILE_BYTES, FileSink
-from tests.control.rig import SOMEWHERE, Hands, Seeded, SinkFile
-from tests.media.rig import size_of
+from tests.control.rig import SOMEWHERE, Seeded, SinkFile
 from tests.model.accounting import check_slots
+from tests.model.blank import make_blank
 from tests.model.daemon import Daemon
-from tests.model.exporters import Exporter, LocalExporters
-from tests.model.oracle import MAGIC, ZEROS, Change, Oracle, WrongError
+from tests.model.exporters import LocalExporters
+from tests.model.oracle import MAGIC, Oracle
 from tests.model.power import Power, Powered
+from tests.model.served import Served
 from tests.model.thief import Thief, keys_in_sink
-from tests.sinks.disks import POOL, SINK, PowerLossError
+from tests.sinks.disks import PowerLossError
 
 __all__ = ["CATALOGS", "House", "Tenanted"]
 
+
 CATALOGS = ("kept", "older", "lost")
 """What the next daemon finds of the catalog."""
-CHUNK_SECTORS = 64
-WHOLE_SECTORS = 1024
-"""A volume up to this size is looked at as a whole, a larger one where it was touched."""
-_ROUNDS = 8
 _P = ParamSpec("_P")
 
 
@@ -125,7 +116,7 @@ class House:
         self.random = Random(self.seed)
         self.entropy = Seeded(Random(self.seed))
         self.power = Power()
-        blank = _blank(self.folder.parent, self.slots, self.area_slots)
+        blank = make_blank(self.folder.parent, self.slots, self.area_slots)
         self.pool = Powered(blank.pool.size_bytes, self.power).holding(blank.pool)
         self.sink = Powered(blank.sink.size_bytes, self.power).holding(blank.sink)
         self.pool.trace = list(blank.trace)
@@ -164,9 +155,9 @@ class House:
     @operation
     def detach(self, name: str) -> None:
         """End serving a volume in order."""
-        volume, exporter = self._served(name)
+        volume, counters = self.volumes[name], self.served(name).exporter.disk.counters
         self.daemon.attachments.detach(name)
-        self.events["moved sectors"] += exporter.disk.counters.moved_bytes >> 12
+        self.events["moved sectors"] += counters.moved_bytes >> 12
         if volume.id in self.exporters.ended_in_order:
             volume.oracle.synced()
 
@@ -206,81 +197,51 @@ class House:
     @operation
     def write(self, name: str, *extents: tuple[int, int]) -> None:
         """Write extents of (offset, size) in bytes, in one batch."""
-        with self._batch(name, sum(size for _, size in extents)) as (volume, exporter):
-            for offset, size in extents:
-                data = memoryview(volume.oracle.fresh(offset, size))
-                self._change(
-                    volume,
-                    exporter,
-                    volume.oracle.change(offset, bytes(data)),
-                    functools.partial(exporter.disk.write_bytes, offset, data),
-                )
+        self.served(name).write(extents)
 
     @operation
     def zero(self, name: str, offset: int, size: int, *, exact: bool) -> None:
         """WRITE_ZEROES a range, or TRIM the whole sectors of one."""
-        with self._batch(name, size) as (volume, exporter):
-            if exact:
-                change = volume.oracle.change(offset, bytes(size))
-            else:
-                first, last = -(-offset // SECTOR_BYTES), (offset + size) // SECTOR_BYTES
-                change = dict.fromkeys(range(first, last), ZEROS)
-            drop = functools.partial(exporter.disk.drop, offset, size, exact=exact)
-            self._change(volume, exporter, change, drop)
+        self.served(name).zero(offset, size, exact=exact)
 
     @operation
     def read(self, name: str, offset: int, size: int) -> None:
         """Read a range, and compare (I1)."""
-        volume, exporter = self._served(name)
-        out = memoryview(bytearray(size))
-        with exporter.disk.lock:
-            exporter.disk.read_bytes(offset, out)
-        expected = volume.oracle.expected(offset, size)
-        if out != expected:
-            self._look(volume)  # says more about what is wrong
-            raise WrongError(f"{name}: {size} bytes at {offset} differ, their sectors do not")
+        self.served(name).read(offset, size)
 
     @operation
     def flush(self, name: str) -> None:
         """Make durable what was written (I4)."""
-        volume, exporter = self._served(name)
-        exporter.disk.sync()
-        volume.oracle.synced()
+        self.served(name).flush()
 
     # --- upkeep -----------------------------------------------------------------------
 
     @operation
     def checkpoint(self, name: str) -> None:
         """Checkpoint, unless the pool is too full for it."""
-        with self._tended(name) as (_, exporter):
+        with self.served(name).tended() as exporter:
             exporter.checkpoint()
 
     @operation
     def idle(self, name: str) -> None:
         """Leave a volume alone for so long that its steward cleans and checkpoints."""
-        with self._tended(name) as (_, exporter):
+        with self.served(name).tended() as exporter:
             exporter.idle()
 
     @operation
     def clean(self, name: str, slices: int) -> None:
         """Do so many slices of cleaning, whether it is worth it or not."""
-        with self._tended(name) as (_, exporter):
-            for _slice in range(slices):
-                with exporter.disk.lock:
-                    if not exporter.disk.clean():
-                        break
+        self.served(name).clean(slices)
 
     @operation
     def close_segment(self, name: str) -> None:
         """Go on in other segments, so that few bytes make many of them."""
-        exporter = self._served(name)[1]
-        for appender in (exporter.disk._log, exporter.disk._mover):  # noqa: SLF001 - as a failed append does
-            appender.close()
+        self.served(name).close_segment()
 
     @operation
     def lose_reply(self, name: str) -> None:
         """Have the daemon's next answer to an exporter be lost, and the call be repeated."""
-        self._served(name)[1].lessor.loses_reply = True
+        self.served(name).exporter.lessor.loses_reply = True
 
     # --- bad luck ---------------------------------------------------------------------
 
@@ -308,6 +269,12 @@ class House:
         self._reconcile()
 
     # --- checks -----------------------------------------------------------------------
+
+    def served(self, name: str) -> Served:
+        """Return a volume that is served."""
+        volume = self.volumes[name]
+        exporter = self.exporters.served[volume.id]
+        return Served(volume.oracle, exporter, volume.size_bytes, self.events)
 
     def note_sink(self) -> None:
         """Remember which epoch keys a thief of the sink would find now."""
@@ -448,7 +415,7 @@ class House:
         except NoSpace:
             return False
         assert self.exporters.served[volume.id].disk.size_bytes == volume.size_bytes
-        self._look(volume)
+        self.served(name).look()
         volume.oracle.synced()
         return True
 
@@ -459,79 +426,6 @@ class House:
         self.detach(name)
         return True
 
-    def _served(self, name: str) -> tuple[Tenanted, Exporter]:
-        volume = self.volumes[name]
-        return volume, self.exporters.served[volume.id]
-
-    @contextmanager
-    def _tended(self, name: str) -> Iterator[tuple[Tenanted, Exporter]]:
-        """Do some upkeep, which may find no space, and note whether it made things durable."""
-        volume, exporter = self._served(name)
-        before = exporter.disk.counters.checkpoints
-        try:
-            yield volume, exporter
-        except NoSpace:
-            assert (
-                self.daemon.keeper.pool.counts.free + self.daemon.keeper.pool.counts.never_used == 0
-                or self.area_slots > 1
-            )
-        if exporter.disk.counters.checkpoints > before:
-            volume.oracle.synced()
-        assert not exporter.troubles, exporter.troubles
-
-    @contextmanager
-    def _batch(self, name: str, size_bytes: int) -> Iterator[tuple[Tenanted, Exporter]]:
-        """Serve a batch as a connection does: wait for space, lock, serve, commit, upkeep."""
-        with self._tended(name) as (_, exporter):
-            exporter.feed()
-        with self._tended(name) as (volume, exporter):
-            with exporter.disk.lock:
-                exporter.disk.begin(size_bytes)
-            yield volume, exporter
-            with exporter.disk.lock:
-                exporter.disk.commit()
-            if exporter.disk.needs_upkeep:
-                with exporter.disk.lock:
-                    exporter.disk.maintain()
-
-    def _change(
-        self, volume: Tenanted, exporter: Exporter, change: Change, serve: Callable[[], None]
-    ) -> None:
-        """Serve one request; where the pool is full some of its sectors may be new."""
-        oracle, disk = volume.oracle, exporter.disk
-        for _ in range(_ROUNDS):
-            try:
-                with disk.lock:
-                    serve()
-            except PowerLossError:
-                oracle.started(change)
-                raise
-            except NoSpace:
-                oracle.apply(self._found(volume, exporter, change))
-                if disk.full:
-                    self.events["pool full"] += 1
-                    return
-                disk.starving = True
-                with self._tended(volume.name):
-                    exporter.look()
-            else:
-                oracle.apply(change)
-                return
-        raise AssertionError(f"{volume.name}: neither space nor full, after {_ROUNDS} rounds")
-
-    def _found(self, volume: Tenanted, exporter: Exporter, change: Change) -> Change:
-        """Return which sectors of a refused request are new all the same (I5)."""
-        found: Change = {}
-        for lba, wanted in change.items():
-            sector = bytearray(SECTOR_BYTES)
-            with exporter.disk.lock:
-                exporter.disk.read_into(lba, 1, memoryview(sector))
-            if sector == wanted:
-                found[lba] = wanted
-            else:
-                volume.oracle.check(lba, bytes(sector))
-        return found
-
     def _note_slot(self, volume: VolumeId, slot: int) -> None:
         """Count how often a slot goes to another volume, and to another tenant."""
         owner = next(v.record.tenant for v in self.volumes.values() if v.id == volume)
@@ -539,34 +433,6 @@ class House:
         self._last_owner[slot] = owner
         if before != owner:
             self.events["slot went to another tenant"] += 1
-
-    def _look(self, volume: Tenanted) -> None:
-        """Read a volume and compare it; after a crash, find out what it left."""
-        disk = self.exporters.served[volume.id].disk
-        image: Change = {}
-        for lba, sectors in self._windows(volume):
-            out = bytearray(sectors * SECTOR_BYTES)
-            with disk.lock:
-                disk.read_into(lba, sectors, memoryview(out))
-            for index in range(sectors):
-                image[lba + index] = bytes(out[index << 12 : index + 1 << 12])
-        if volume.oracle.certain:
-            for lba, sector in image.items():
-                volume.oracle.check(lba, sector)
-        else:
-            self.events["settled after a crash"] += 1
-            if volume.oracle.settle(image):
-                self.events["lost what was not flushed"] += 1
-
-    def _windows(self, volume: Tenanted) -> Sequence[tuple[int, int]]:
-        sectors = volume.size_bytes // SECTOR_BYTES
-        if sectors <= WHOLE_SECTORS:
-            return [(0, sectors)]
-        chunks = {lba // CHUNK_SECTORS for lba in (*volume.oracle.touched, 0, sectors - 1)}
-        return [
-            (chunk * CHUNK_SECTORS, min(CHUNK_SECTORS, sectors - chunk * CHUNK_SECTORS))
-            for chunk in sorted(chunks)
-        ]
 
 
 @functools.lru_cache(maxsize=8)
@@ -582,42 +448,3 @@ def _segment(volume: Tenanted, segment: int) -> path.Path:
         BranchNo(record.branch),
         SegmentId(segment),
     )
-
-
-@dataclass(frozen=True)
-class _Blank:
-    """A home in which nothing happened yet."""
-
-    pool: SimulatedMedium
-    sink: SimulatedMedium
-    trace: list[Io]
-    catalog: Path
-
-
-@functools.cache
-def _blank(folder: Path, slots: int, area_slots: int) -> _Blank:
-    """Make a home once, for every example to begin with."""
-    entropy = Seeded(Random(0))
-    pool = SimulatedMedium(size_of(slots), record=True)
-    sink = SimulatedMedium(FILE_BYTES)
-    file = FileSink.format(
-        SinkFile(sink), entropy, SOMEWHERE, sink_id=SINK, pool_id=POOL, epoch=Epoch(1)
-    )
-    record = PoolRecord(
-        label="model", created_at=at(Hands().now_ns()), next_tenant=1, next_lineage=1
-    )
-    Pool.create(
-        [pool],
-        clock=Hands(),
-        entropy=entropy,
-        pool_id=POOL,
-        sink_id=SINK,
-        epoch=Epoch(1),
-        epoch_key=file.key(Epoch(1)),
-        root=KeyTree.new_root(entropy),
-        records={POOL_KEY: encode(record)},
-        area_slots=area_slots,
-    )
-    catalog = folder / f"blank-{uuid.uuid4()}.db"
-    Database.create(catalog).close()
-    return _Blank(pool, sink, list(pool.trace), catalog)
