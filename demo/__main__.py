@@ -31,6 +31,7 @@ ON_DISK = Path("/var/tmp")  # noqa: S108 - a folder made by tempfile goes there,
 WIDTH = 116
 """Columns of the table where there is no terminal to ask, and of its picture."""
 INTERRUPTED = 130
+ENDINGS = (signal.SIGINT, signal.SIGTERM)
 SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 """Where mke2fs and e2fsck are, for people who are not root."""
 FONT_FACE = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
@@ -41,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo; returns the exit status."""
     args = _arguments(argv)
     os.environ["PATH"] = os.pathsep.join((os.environ.get("PATH", os.defpath), *SBIN))
-    signal.signal(signal.SIGTERM, _interrupt)
+    for each in ENDINGS:
+        signal.signal(each, _interrupt)
     terminal = Console()
     console = terminal if terminal.is_terminal else Console(width=WIDTH)
     report = Report(console, step_count=STEPS)
@@ -55,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.svg:
             _draw(report, args.svg)
     finally:
+        _hear_no_more()
         story.home.clear()
         if args.keep:
             console.print(f"kept: SCRUBJAY_HOME={story.home.path}", soft_wrap=True)
@@ -77,9 +80,6 @@ def _tell(story: Story, console: Console) -> int:
         if tail := story.home.log_tail():
             console.print(f"the end of the daemon's log:\n{escape(tail)}", soft_wrap=True)
         return 1
-    finally:
-        for each in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(each, signal.SIG_IGN)  # cleaning up takes seconds, and is not cut short
     return 0
 
 
@@ -102,7 +102,14 @@ def _folder(text: str) -> Path:
 
 
 def _interrupt(_signal: int, _frame: types.FrameType | None) -> None:
+    _hear_no_more()
     raise KeyboardInterrupt
+
+
+def _hear_no_more() -> None:
+    """Cleaning up takes seconds, and is not cut short."""
+    for each in ENDINGS:
+        signal.signal(each, signal.SIG_IGN)
 
 
 def _draw(report: Report, path: Path) -> None:

@@ -61,11 +61,13 @@ def test_demo_interrupted_leaves_nothing_behind(place: Path) -> None:
     """Ctrl-C, twice, while a daemon and an exporter run: they end, the folder goes, status 130."""
     with demo("--dir", place, "--source", ROOT / "src") as process:
         assert process.stdout is not None
+        said = []
         for line in process.stdout:
+            said.append(line)
             if "write it to" in line:
                 process.send_signal(signal.SIGINT)
         process.wait()
-    assert process.returncode == 130
+    assert process.returncode == 130, "".join(said)
 
 
 def test_demo_without_files_says_what_is_not_proven(place: Path) -> None:
