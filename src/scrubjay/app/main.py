@@ -26,10 +26,10 @@ def main() -> None:
     commands.command(epilog="Example: SCRUBJAY_HOME=/srv/scrubjay scrubjay init --pool-size 20GiB")(
         init
     )
-    commands.command()(serve)
+    commands.command(epilog="Example: scrubjay serve")(serve)
     home = typer.Typer(no_args_is_help=True, help="The home itself, while no daemon serves it.")
     home.callback()(_home)
-    home.command()(rebuild)
+    home.command(epilog="Example: scrubjay home rebuild")(rebuild)
     commands.add_typer(home, name="home")
     run(commands)
 
@@ -45,8 +45,9 @@ def init(
 ) -> None:
     """Make a home: a pool, the sink that holds its keys, a catalog.
 
-    It lies in $SCRUBJAY_HOME, else in /var/lib/scrubjay for root, else in the user's
-    XDG data folder.
+    It lies in $SCRUBJAY_HOME, an absolute path of at most 53 bytes.
+
+    Without it: /var/lib/scrubjay for root, ~/.local/share/scrubjay for others.
     """
     from scrubjay.app.ambient import SystemClock, SystemEntropy  # noqa: PLC0415 - see above
     from scrubjay.app.making import default_pool_size, make_home  # noqa: PLC0415 - see above
@@ -70,7 +71,7 @@ def init(
         f"Made {made.home}: a pool of {size_text(made.pool_bytes)}, and a sink for its keys."
     )
     typer.echo(made.sink_worth)
-    typer.echo("Who has both files has the data: back the sink up nowhere, or it cannot forget.")
+    typer.echo("Who has pool and sink has the data. Back up the sink nowhere: no copy of it can forget.")
     typer.echo(
         "\nNext:\n  scrubjay serve\n  scrubjay tenant create NAME      (in another terminal)"
     )
@@ -101,8 +102,9 @@ def rebuild(
 ) -> None:
     """Make the catalog anew from pool and sink.
 
-    Everything comes back but the history of operations. The catalog before it, if there
-    is one, is kept under another name.
+    Everything comes back but the history of operations.
+
+    The catalog before it, if there is one, is kept under another name.
     """
     from scrubjay.app.ambient import SystemClock, SystemEntropy  # noqa: PLC0415 - see above
     from scrubjay.app.making import rebuild_catalog  # noqa: PLC0415 - see above
