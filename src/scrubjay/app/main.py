@@ -71,7 +71,9 @@ def init(
         f"Made {made.home}: a pool of {size_text(made.pool_bytes)}, and a sink for its keys."
     )
     typer.echo(made.sink_worth)
-    typer.echo("Who has pool and sink has the data. Back up the sink nowhere: no copy of it can forget.")
+    typer.echo(
+        "Who has pool and sink has the data. Back up the sink nowhere: no copy of it can forget."
+    )
     typer.echo(
         "\nNext:\n  scrubjay serve\n  scrubjay tenant create NAME      (in another terminal)"
     )
