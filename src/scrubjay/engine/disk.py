@@ -218,8 +218,10 @@ class Disk:
         """Return how many segments the steward should lease now; 0: none."""
         if not self._log.segment and not self._spares and not self.starving:
             return 0
-        wanted = min(LEASE_SEGMENTS, 2 + self._held // 4)
-        return 0 if len(self._spares) - RESERVE_SEGMENTS > wanted // 2 else wanted
+        # A small volume keeps little ahead, so that many of them fit a small pool.
+        ahead = min(LEASE_SEGMENTS, 1 + self._held // 8)
+        spare = len(self._spares) - RESERVE_SEGMENTS
+        return 0 if spare > ahead // 2 else ahead + 1 - spare
 
     def add_grants(self, grants: Sequence[Grant]) -> None:
         """Take leased segments in."""
