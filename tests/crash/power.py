@@ -27,9 +27,9 @@ class Run:
     """(I/Os done before it, what the keeper had committed by then)."""
 
 
-def record(workload: Callable[[Machine], None], *, lbas: int = 96, slots: int = 24) -> Run:
+def record(workload: Callable[[Machine], None], *, lbas: int = 96, first_segment: int = 1) -> Run:
     """Play a workload and keep all that a crash test needs."""
-    machine = Machine(slots=slots, lbas=lbas)
+    machine = Machine(slots=24, lbas=lbas, first_segment=first_segment)
     run = Run(machine, [(0, machine.keeper.copy())])
     _watch(machine.keeper, machine.medium, run.states)
     workload(machine)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from random import Random
 
 import pytest
 
 from tests.crash.power import cuts, outcomes, record, survive
-from tests.engine.rig import Machine, churn
+from tests.engine.rig import GROWTH, Machine, churn
 
 LONG = bool(os.environ.get("SCRUBJAY_CRASH_LONG"))
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(0 if LONG else 300)]
@@ -189,19 +190,26 @@ def test_power_cut_anywhere_keeps_what_was_flushed(
 
 def test_power_cut_in_a_random_history_keeps_what_was_flushed(seed: int) -> None:
     """The same, for histories that nobody thought of (I4, I5)."""
-    for number in range(200 if LONG else 5):
+    chosen = Random(seed)
+    for number in range(200 if LONG else 6):
         random = Random(f"{seed} {number}")
-        run = record(lambda machine, random=random: _history(machine, random))  # type: ignore[misc] # bound
-        for cut in cuts(run, only=lambda _at, random=random: LONG or random.random() < 0.35):  # type: ignore[misc] # bound
+        far = number % 2
+        run = record(
+            partial(_history, random), lbas=560 if far else 96, first_segment=GROWTH[number % 3]
+        )
+        share = 1.0 if LONG else 0.15 if far else 0.35
+        for cut in cuts(run, only=partial(_some, chosen, share)):
             for left in outcomes(cut.medium, random, count=1):
                 survive(run, cut, left, random)
 
 
-def _history(machine: Machine, random: Random) -> None:
+def _history(random: Random, machine: Machine) -> None:
     for _ in range(25):
         match random.randrange(12):
-            case 0 | 1 | 2 | 3:
+            case 0 | 1 | 2:
                 churn(machine, random)
+            case 3:
+                machine.write((random.randrange(machine.lbas - 20, machine.lbas - 4), 4))
             case 4:
                 machine.drop(random.randrange(60), random.randrange(1, 30))
             case 5:
@@ -220,11 +228,17 @@ def _history(machine: Machine, random: Random) -> None:
 
 def _beside(machine: Machine, random: Random) -> None:
     match random.randrange(6):
-        case 0 | 1:
+        case 0:
             churn(machine, random)
+        case 1:
+            machine.write((machine.lbas - 4, 4))
         case 2:
             machine.drop(random.randrange(60), 20)
         case 3:
             machine.close_segment()
         case _:
             machine.clean(1)
+
+
+def _some(random: Random, share: float, _at: int) -> bool:
+    return random.random() < share

@@ -25,6 +25,8 @@ from scrubjay.media.simulated import Choose, SimulatedMedium
 
 VOLUME = VolumeId(uuid.UUID(int=7))
 ZEROS = bytes(SECTOR_BYTES)
+GROWTH = (1, 58, 2040)
+"""First segments: of the last two, the maps of moves and of usage soon grow by a level."""
 
 
 class Arena:
@@ -215,10 +217,18 @@ class Request:
 class Machine:
     """One volume, what serves it, and what it should hold."""
 
-    def __init__(self, *, slots: int = 40, lbas: int = 512, map_limit_pages: int = 1 << 14) -> None:
+    def __init__(
+        self,
+        *,
+        slots: int = 40,
+        lbas: int = 512,
+        map_limit_pages: int = 1 << 14,
+        first_segment: int = 1,
+    ) -> None:
         self.lbas = lbas
         self.map_limit_pages = map_limit_pages
         self.keeper = Keeper(slots=slots, size_bytes=max(lbas * SECTOR_BYTES, 1 << 20))
+        self.keeper.next_segment = first_segment
         self.medium = SimulatedMedium(self.keeper.medium_bytes, record=True)
         self.state: dict[int, int] = {}
         """LBA -> version."""

@@ -28,9 +28,10 @@ from scrubjay.base.errors import NoSpace
 from scrubjay.base.units import MIB, SECTOR_BYTES
 from scrubjay.media.simulated import SimulatedMedium
 from tests.engine.fsck import fsck_of
-from tests.engine.rig import Keeper, checkpoint, feed, open_disk
+from tests.engine.rig import GROWTH, Keeper, checkpoint, feed, open_disk
 
-SIZE_BYTES = MIB
+SIZE_BYTES = 5 * MIB // 2
+"""Of two leaves of the map: it grows by a level when the second one is written."""
 OFFSETS = st.integers(0, SIZE_BYTES // SECTOR_BYTES - 1)
 SIZES = st.one_of(st.integers(1, 9000), st.integers(1, 64).map(lambda n: n * SECTOR_BYTES))
 SEEDS = st.integers(0, 1 << 32)
@@ -40,11 +41,15 @@ LONG = bool(os.environ.get("SCRUBJAY_CRASH_LONG"))
 class DiskModel(RuleBasedStateMachine):
     """What is done to the disk, and beside it to a bytearray."""
 
-    @initialize(limit=st.sampled_from([1, 3, 1 << 14]), slots=st.sampled_from([14, 30]))
-    def attach_for_the_first_time(self, limit: int, slots: int) -> None:
+    @initialize(
+        limit=st.sampled_from([1, 3, 1 << 14]),
+        slots=st.sampled_from([14, 30]),
+        first=st.sampled_from(GROWTH),
+    )
+    def attach_for_the_first_time(self, limit: int, slots: int, first: int) -> None:
         """Begin with an empty volume."""
         self.limit = limit
-        self.keeper = Keeper(slots=slots, size_bytes=SIZE_BYTES)
+        self.keeper = Keeper(slots=slots, size_bytes=SIZE_BYTES, next_segment=first)
         self.medium = SimulatedMedium(self.keeper.medium_bytes)
         self.disk = open_disk(self.medium, self.keeper, map_limit_pages=limit)
         self.bytes = bytearray(SIZE_BYTES)
@@ -313,8 +318,8 @@ def test_disk_in_any_history_returns_what_was_written() -> None:
     run_state_machine_as_test(
         DiskModel,
         settings=settings(
-            max_examples=1000 if LONG else 40,
-            stateful_step_count=50,
+            max_examples=1000 if LONG else 25,
+            stateful_step_count=40,
             deadline=None,
             suppress_health_check=list(settings().suppress_health_check),
         ),
