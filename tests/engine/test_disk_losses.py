@@ -142,6 +142,38 @@ def test_attach_in_a_full_pool_uses_what_the_volume_holds() -> None:
     fsck(machine)
 
 
+def test_attach_in_a_pool_that_a_neighbour_fills_serves_reads() -> None:
+    """I4: who takes the last slot keeps nobody from what he has; space heals the rest."""
+    machine = Machine(slots=8)
+    keeper = machine.keeper
+    machine.write((0, 8))
+    machine.flush()
+    machine.write((4, 2))
+
+    def take() -> None:
+        keeper.others += keeper.free
+        keeper.free.clear()
+
+    keeper.on_change = take
+    take()
+    for _ in range(3):
+        machine.kill()
+        machine.verify()
+        with pytest.raises(NoSpace):
+            machine.write((9, 1))
+        machine.requests.pop()
+        machine.verify()
+    keeper.on_change = lambda: None
+    keeper.free, keeper.others = keeper.others, []
+    machine.write((2, 9))
+    machine.kill()
+    machine.verify()
+    machine.checkpoint()
+    machine.kill()
+    machine.verify()
+    fsck(machine)
+
+
 def test_detach_without_a_write_asks_for_nothing() -> None:
     """Attaching and detaching leaves the volume as it was, without a segment leased."""
     machine = Machine()

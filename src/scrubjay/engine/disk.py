@@ -108,8 +108,9 @@ class Disk:
     def attach(self) -> None:
         """Recover, checkpoint under the new epoch, and be ready to serve.
 
-        Raises Corrupt when the log cannot be believed, NoSpace when the pool has no
-        segment for the checkpoint of a volume that needs one.
+        Raises Corrupt when the log cannot be believed. Where the pool has no segment for
+        the checkpoint, reads are served without it: nothing can be written, so that the
+        next attachment replays the same.
         """
         checkpoint = self.attachment.checkpoint
         root = None
@@ -142,7 +143,10 @@ class Disk:
             for segment in unused:
                 self._segments.drop(segment)
             done = replace(done, unused=())
-            grants = self._lessor.lease(RESERVE_SEGMENTS + 2)
+            try:
+                grants = self._lessor.lease(RESERVE_SEGMENTS + 2)
+            except NoSpace:  # a neighbour was quicker
+                return
         self.add_grants(grants)
         for _ in self.checkpoint(release=done.unused):
             pass
