@@ -53,7 +53,7 @@ def made_home() -> Iterator[tuple[World, Path]]:
     with tempfile.TemporaryDirectory(prefix="sj-") as name:
         home = Path(name)
         (home / "run").mkdir()
-        world = World.make(home)
+        world = World.make(home, slots=16)
         with serving(world, home / "run" / "api.sock"):
             yield world, home
         world.close()

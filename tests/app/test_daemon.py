@@ -51,7 +51,7 @@ def test_daemon_told_to_end_detaches_in_order_and_leaves_no_process(served: Home
 
 def test_daemon_told_to_end_while_it_starts_ends_in_order(home: Home) -> None:
     """At whatever moment it is told: no process and no socket is left."""
-    for _ in range(3):
+    for _ in range(2):
         home.begin("serve")
         until((home.path / "run" / "parent.sock").exists)
         assert home.end(signal.SIGTERM) == 0
