@@ -12,7 +12,7 @@ from random import Random
 
 from scrubjay.base.errors import ScrubjayError, Unavailable
 from scrubjay.base.ids import Epoch, SegmentId, VolumeId
-from scrubjay.base.ports import Buffer, Extent
+from scrubjay.base.ports import Buffer, Extent, Medium
 from scrubjay.catalog.database import Database
 from scrubjay.catalog.operations import Operations as OperationRows
 from scrubjay.control.attachments import Attachments, Start
@@ -90,7 +90,7 @@ class Watched(SimulatedMedium):
 class SinkFile:
     """A sink's file on a simulated disk: a FileIo."""
 
-    def __init__(self, medium: SimulatedMedium) -> None:
+    def __init__(self, medium: Medium) -> None:
         self._medium = medium
 
     @property

@@ -8,6 +8,7 @@ import fcntl
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from scrubjay.base.errors import NotFound, ScrubjayError
 from scrubjay.base.ids import SegmentId, VolumeId
@@ -18,8 +19,11 @@ from scrubjay.engine.disk import Disk
 from scrubjay.engine.lessor import Checkpoint, Grant
 from scrubjay.export.arena import Arena
 from scrubjay.export.steward import Steward
+from tests.model.power import DaemonDiedError
 
 __all__ = ["Exporter", "LocalExporters", "LocalLessor"]
+
+_ReplyT = TypeVar("_ReplyT")
 
 
 @dataclass
@@ -33,15 +37,17 @@ class LocalLessor:
     seeds: dict[int, bytes]
     """The key of every segment that was ever granted, for the thief to look for."""
     on_slot: Callable[[VolumeId, int], None]
+    revive: Callable[[], None]
+    """Starts another daemon."""
     loses_reply: bool = False
-    """The daemon dies behind its next commit: the call is sent again."""
+    """The daemon's next answer is lost: the call is sent again."""
 
     def lease(self, count: int) -> Sequence[Grant]:
         """Lease segments."""
         above = SegmentId(self.highest)
-        if self._lost():
-            self.leases().lease(self.volume, self.epoch, count=count, above=above)
-        grants = self.leases().lease(self.volume, self.epoch, count=count, above=above)
+        grants = self._asked(
+            lambda leases: leases.lease(self.volume, self.epoch, count=count, above=above)
+        )
         self.highest = max([self.highest, *(grant.segment for grant in grants)])
         for grant in grants:
             if grant.slot is not None:
@@ -50,17 +56,23 @@ class LocalLessor:
 
     def group(self, group: int) -> Sequence[Grant]:
         """Return the grants of a group."""
-        return self._noted(self.leases().group(self.volume, self.epoch, group))
+        return self._noted(self._asked(lambda leases: leases.group(self.volume, self.epoch, group)))
 
     def commit(self, checkpoint: Checkpoint, *, freed: Sequence[SegmentId]) -> None:
         """Name a checkpoint."""
-        if self._lost():
-            self.leases().commit(self.volume, self.epoch, checkpoint, freed=freed)
-        self.leases().commit(self.volume, self.epoch, checkpoint, freed=freed)
+        self._asked(lambda leases: leases.commit(self.volume, self.epoch, checkpoint, freed=freed))
 
-    def _lost(self) -> bool:
-        lost, self.loses_reply = self.loses_reply, False
-        return lost
+    def _asked(self, call: Callable[[Leases], _ReplyT]) -> _ReplyT:
+        """Ask whichever daemon there is, and again where its answer was lost."""
+        while True:
+            try:
+                reply = call(self.leases())
+            except DaemonDiedError:
+                self.revive()
+                continue
+            if not self.loses_reply:
+                return reply
+            self.loses_reply = False
 
     def _noted(self, grants: Sequence[Grant]) -> Sequence[Grant]:
         self.seeds.update((grant.segment, grant.key) for grant in grants if grant.key)
@@ -116,6 +128,7 @@ class LocalExporters:
     leases: Callable[[], Leases]
     medium: Callable[[], Medium]
     on_slot: Callable[[VolumeId, int], None]
+    revive: Callable[[], None]
     seeds: dict[VolumeId, dict[int, bytes]] = field(default_factory=dict)
     served: dict[VolumeId, Exporter] = field(default_factory=dict)
     ended_in_order: set[VolumeId] = field(default_factory=set)
@@ -137,6 +150,7 @@ class LocalExporters:
                 highest=attachment.next_segment - 1,
                 seeds=seeds,
                 on_slot=self.on_slot,
+                revive=self.revive,
             )
             arena = Arena()
             disk = Disk(self.medium(), lessor, arena, attachment)

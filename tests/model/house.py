@@ -27,7 +27,7 @@ from tests.model.blank import make_blank
 from tests.model.daemon import Daemon
 from tests.model.exporters import LocalExporters
 from tests.model.oracle import MAGIC, Oracle
-from tests.model.power import Power, Powered
+from tests.model.power import DaemonDiedError, Handle, Power, Powered
 from tests.model.served import Served
 from tests.model.thief import Thief, keys_in_sink
 from tests.sinks.disks import PowerLossError
@@ -81,7 +81,7 @@ class Intent:
 def operation(
     method: Callable[Concatenate[House, _P], None],
 ) -> Callable[Concatenate[House, _P], None]:
-    """Survive a power failure during what the method does, and check everything behind it."""
+    """Survive what ends power or daemon during the method, and check everything behind it."""
 
     def run(self: House, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
         self.step += 1
@@ -89,6 +89,9 @@ def operation(
             method(self, *args, **kwargs)
         except PowerLossError:
             self.lose_power()
+        except DaemonDiedError:
+            self._revive()
+            self._reconcile()
         self.intent = Intent()
         self.note_sink()
         self.check()
@@ -126,7 +129,10 @@ class House:
         self._serial = 0
         self._epoch_keys: dict[bytes, int] = {}
         self.exporters = LocalExporters(
-            lambda: self.daemon.leases, lambda: self.pool, on_slot=self._note_slot
+            lambda: self.daemon.leases,
+            lambda: self.pool,
+            on_slot=self._note_slot,
+            revive=self._revive,
         )
         self._last_owner: dict[int, int] = {}
         self.daemon = self._opened()
@@ -249,6 +255,10 @@ class House:
         """Have the power fail during the I/O behind so many more."""
         self.power.left = ios
 
+    def fail_daemon_after(self, ios: int) -> None:
+        """Have the daemon be killed during the I/O behind so many more of its own."""
+        self.life.left = ios
+
     @operation
     def crash(self) -> None:
         """Have the power fail now."""
@@ -293,7 +303,7 @@ class House:
 
     def finish(self) -> None:
         """Look at every volume a last time, destroy them all, and send in the thief."""
-        self.power.left = None
+        self.power.left = self.life.left = None
         for name, volume in self.volumes.items():
             if volume.id in self.exporters.served:
                 self.detach(name)
@@ -350,13 +360,19 @@ class House:
         return self.folder / "catalog.db"
 
     def _opened(self) -> Daemon:
+        self.life = Power(DaemonDiedError)
         return Daemon.open(
-            self.pool,
-            FileSink(SinkFile(self.sink), self.entropy, SOMEWHERE),
+            Handle(self.pool, self.life),
+            FileSink(SinkFile(Handle(self.sink, self.life)), self.entropy, SOMEWHERE),
             self.folder,
             exporters=self.exporters,
             entropy=self.entropy,
         )
+
+    def _revive(self) -> None:
+        """Start another daemon in place of one that was killed."""
+        self.events["daemon killed at work"] += 1
+        self._reopen(self.random.choice(CATALOGS))
 
     def _reopen(self, catalog: str) -> None:
         self.daemon.close()

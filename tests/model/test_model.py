@@ -202,15 +202,20 @@ class Model(RuleBasedStateMachine):
         self.living.destroy(*sorted(doomed))
 
     @precondition(lambda self: self.attached())
-    @rule(what=st.sampled_from((*CATALOGS, *[None] * 6)), ios=st.integers(0, 40))
-    def strike(self, what: str | None, ios: int) -> None:
-        """Kill the daemon and start another, or lose power: now, or in what comes next."""
-        if what is not None:
+    @rule(
+        what=st.sampled_from((*CATALOGS, *["power"] * 5, *["daemon"] * 5)),
+        ios=st.integers(0, 40),
+    )
+    def strike(self, what: str, ios: int) -> None:
+        """Start another daemon; or kill it, or lose power, now or in what comes next."""
+        if what == "daemon":
+            self.living.fail_daemon_after(ios)
+        elif what != "power":
             self.living.restart(what)
-        elif not ios:
-            self.living.crash()
-        else:
+        elif ios:
             self.living.fail_power_after(ios)
+        else:
+            self.living.crash()
 
     def teardown(self) -> None:
         """Look at everything, destroy everything, send in the thief."""

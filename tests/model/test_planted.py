@@ -28,6 +28,7 @@ from tests.model.house import House
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 EVENTS = {
+    "daemon killed at work",
     "lost what was not flushed",
     "moved sectors",
     "pool full",
@@ -87,6 +88,10 @@ def tell(house: House) -> None:
         house.create(name, tenant="zeta", size_bytes=MIB)
         house.attach(name)
         house.write(name, (0, 9 * SECTOR_BYTES))
+    for ios in range(8):
+        house.fail_daemon_after(ios)
+        house.write("b", (0, SECTOR_BYTES))
+        house.checkpoint("b")
     house.detach("c")
     house.resize("b", size_bytes=3 * MIB)
     house.read("b", 2 * MIB, MIB)

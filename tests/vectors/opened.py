@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Iterator
 
 from scrubjay.app.home import Home
-from scrubjay.base.ids import VolumeId
 from scrubjay.base.ports import Entropy
 from scrubjay.media.file import PoolFile
 from scrubjay.sinks.file import FileSink
@@ -53,12 +52,10 @@ def opened(home: Home, entropy: Entropy) -> Iterator[Opened]:
         parts.callback(pool.close)
         handle = PoolFile.open(home.pool, hold=False)
         parts.callback(handle.close)
-        exporters = LocalExporters(lambda: daemon.leases, lambda: handle, on_slot=_unnoted)
+        exporters = LocalExporters(
+            lambda: daemon.leases, lambda: handle, on_slot=lambda *_: None, revive=lambda: None
+        )
         daemon = Daemon.open(pool, sink, home.path, exporters=exporters, entropy=entropy)
         parts.callback(daemon.close)
         parts.callback(exporters.lose_power)
         yield Opened(daemon, exporters)
-
-
-def _unnoted(_volume: VolumeId, _slot: int) -> None:
-    pass
