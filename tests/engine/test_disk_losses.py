@@ -174,6 +174,34 @@ def test_attach_in_a_pool_that_a_neighbour_fills_serves_reads() -> None:
     fsck(machine)
 
 
+def test_attach_without_a_slot_to_be_had_reads_and_later_writes() -> None:
+    """Served without its checkpoint, a volume goes on from where its log ended (I1, I4)."""
+    machine = Machine(slots=8)
+    machine.write((0, 8))
+    machine.checkpoint()
+    machine.write((4, 8))
+    machine.flush()
+    keeper = machine.keeper
+
+    def neighbour() -> None:
+        keeper.others, keeper.free = keeper.others + keeper.free, []
+
+    neighbour()
+    keeper.on_change = neighbour
+    for _ in range(2):
+        machine.kill()
+        machine.verify()
+        fsck(machine)
+    keeper.on_change = lambda: None
+    keeper.free, keeper.others = keeper.others, []
+    machine.write((6, 8))
+    machine.flush()
+    machine.drop(0, 2)
+    machine.kill()
+    machine.verify()
+    assert fsck(machine).leaked == 0
+
+
 def test_detach_without_a_write_asks_for_nothing() -> None:
     """Attaching and detaching leaves the volume as it was, without a segment leased."""
     machine = Machine()
