@@ -26,7 +26,7 @@ def contents(folder: Path) -> dict[str, tuple[int, bytes]]:
 
 def test_init_makes_a_home_for_its_owner_alone_and_says_what_comes_next(place: Home) -> None:
     """What the sink is worth is said at once, and the next two commands."""
-    said = place.run("init", "--pool-size", "128MiB").stdout
+    said = place.run("init", "--pool-size", "160MiB").stdout
     assert "The sink is on " in said
     assert "Forgetting is " in said
     assert "scrubjay serve" in said
@@ -41,7 +41,7 @@ def test_init_in_a_folder_that_is_there_closes_it_to_others(place: Home) -> None
     """Also at the root of a file system of its own."""
     place.path.mkdir(mode=0o755)
     (place.path / "lost+found").mkdir()
-    place.run("init", "--pool-size", "128MiB")
+    place.run("init", "--pool-size", "160MiB")
     assert stat.S_IMODE(place.path.stat().st_mode) == 0o700
 
 
@@ -57,6 +57,7 @@ def test_init_where_something_is_changes_nothing(home: Home) -> None:
     ("arguments", "status"),
     [
         (("--pool-size", "1MiB"), 2),
+        (("--pool-size", "64MiB"), 2),
         (("--pool-size", "9999999TiB"), 2),
         (("--pool-size", "60000TiB"), 7),
         (("--pool-size", "much"), 2),

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scrubjay.app.home import Home, sync_folder
-from scrubjay.base.errors import Conflict, NoSpace, ScrubjayError
+from scrubjay.base.errors import Conflict, Invalid, NoSpace, ScrubjayError
 from scrubjay.base.ids import Epoch
 from scrubjay.base.ports import Clock, Entropy
-from scrubjay.base.units import GIB, MIB, SEGMENT_BYTES, SLOTS_OFFSET_BYTES
+from scrubjay.base.units import GIB, SEGMENT_BYTES, SLOTS_OFFSET_BYTES
 from scrubjay.catalog.database import Database
 from scrubjay.catalog.index import Index
 from scrubjay.control.keeper import bring_forward
@@ -25,7 +25,8 @@ from scrubjay.sinks.file import FileSink
 __all__ = ["Made", "Rebuilt", "default_pool_size", "make_home", "rebuild_catalog"]
 
 _POOL_BYTES = 20 * GIB
-_POOL_BYTES_MIN = 64 * MIB
+_POOL_BYTES_MIN = SLOTS_OFFSET_BYTES + 8 * SEGMENT_BYTES
+"""One slot of metadata, and what one volume needs before it takes a byte."""
 _FIRST_EPOCH = Epoch(1)
 
 
@@ -69,6 +70,11 @@ def default_pool_size(folder: Path) -> int:
 def make_home(home: Home, *, pool_bytes: int, label: str, clock: Clock, entropy: Entropy) -> Made:
     """Make a home with an empty pool; Conflict where there is one. All of it, or nothing."""
     home.check_length()
+    if pool_bytes < _POOL_BYTES_MIN:
+        raise Invalid(
+            f"pool of {pool_bytes} bytes: expected {_POOL_BYTES_MIN} or more",
+            hint="a smaller one would be full before the first write",
+        )
     Geometry.of([pool_bytes])  # raises Invalid for a size that no pool has
     if home.path.exists() and {each.name for each in home.path.iterdir()} - {"lost+found"}:
         raise Conflict(
