@@ -11,14 +11,17 @@ import socket
 import struct
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+from bench import fio
 from bench.peers import evict, greet, run_tool, stop, wait_for
-from bench.rows import SCRUBJAY
+from bench.rows import FILL, SCRUBJAY
 from scrubjay.base.errors import Unavailable
+from scrubjay.base.units import MIB
 from scrubjay.client.connection import Connection
-from scrubjay.client.replies import Attachment, Page, Pool, Volume
+from scrubjay.client.replies import Attachment, Operation, Page, Pool, Volume
 
 __all__ = ["Home", "Scrubjay", "server_pid"]
 
@@ -66,6 +69,21 @@ class Home:
         """Return once the volume is no longer served."""
         self._api.delete(f"attachments/{name}")
 
+    def age(self) -> None:
+        """Write nearly every slot of the pool once, and destroy the volume that did it.
+
+        A pool is new once and used for years: a file system takes longer over a block's
+        first write. The peers' working sets are written beforehand for the same reason.
+        """
+        size_bytes = self._pool_bytes * 7 // 8 // MIB * MIB
+        self.create("past", size_bytes=size_bytes)
+        job = replace(FILL, span_bytes=size_bytes, total_bytes=size_bytes)
+        fio.run(job, [self.attach("past")], seed=0)
+        self.detach("past")
+        self._api.send("DELETE", "volumes/past", Operation)
+        assert self._server is not None, "the home is served"
+        wait_for(self._forgot, of=self._server)
+
     def pids(self) -> list[int]:
         """Return the daemon."""
         return [self._server.pid] if self._server else []
@@ -73,6 +91,9 @@ class Home:
     def drop_caches(self) -> None:
         """Put everything in the home out of the page cache."""
         evict(path for path in self._folder.rglob("*") if path.is_file())
+
+    def _forgot(self) -> bool:
+        return not self._api.get("volumes", Page[Volume]).items
 
     def _answers(self) -> bool:
         try:
@@ -95,6 +116,7 @@ class Scrubjay:
     def start(self) -> str:
         """Make the home, serve it, and attach its volume."""
         self._home.start()
+        self._home.age()
         self._home.create("disk", size_bytes=self._size_bytes)
         uri = self._home.attach("disk")
         self._pids = [*self._home.pids(), server_pid(uri)]
