@@ -86,12 +86,13 @@ def operation(
     def run(self: House, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
         self.step += 1
         try:
-            method(self, *args, **kwargs)
+            try:
+                method(self, *args, **kwargs)
+            except DaemonDiedError:
+                self._revive()
+                self._reconcile()
         except PowerLossError:
             self.lose_power()
-        except DaemonDiedError:
-            self._revive()
-            self._reconcile()
         self.intent = Intent()
         self.note_sink()
         self.check()
