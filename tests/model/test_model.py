@@ -235,6 +235,7 @@ def _pick(names: list[str], pick: int) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # a busy machine says nothing about the code
 def test_tenants_on_one_pool_read_what_they_wrote_and_nothing_else(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
