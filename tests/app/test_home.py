@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import stat
 from pathlib import Path
@@ -70,6 +71,23 @@ def test_init_that_cannot_be_leaves_nothing_behind(
     """All of a home, or nothing."""
     place.run("init", *arguments, status=status)
     assert not place.path.exists()
+
+
+def test_init_where_a_file_is_says_so_and_leaves_it(place: Home) -> None:
+    """Also below one: neither can be a folder, and no traceback says it better."""
+    place.path.write_bytes(b"mine")
+    for path in (place.path, place.path / "below"):
+        done = Home(path).run("init", "--pool-size", "160MiB", status=2)
+        assert done.stderr.startswith(f"scrubjay: home {path}: not a folder\n    hint: ")
+    assert place.path.read_bytes() == b"mine"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_init_in_a_folder_it_may_not_read_is_denied(place: Home) -> None:
+    """Somebody else's folder is named, with what to do."""
+    place.path.mkdir(mode=0)
+    done = place.run("init", "--pool-size", "160MiB", status=3)
+    assert done.stderr.startswith(f"scrubjay: home {place.path}: Permission denied\n    hint: ")
 
 
 def test_init_at_a_path_too_long_for_sockets_is_refused(place: Home) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from scrubjay.base.errors import Conflict, Denied, Invalid, NotFound, Unavailable
 from scrubjay.client.places import api_socket
 
-__all__ = ["Home", "sync_folder"]
+__all__ = ["Home", "refused", "sync_folder"]
 
 _VERSION = 1
 _VERSION_TEXT = re.compile(r"scrubjay home ([0-9]{1,9})\n")
@@ -59,7 +59,7 @@ class Home:
                 f"home {self.path}: not there", hint="make it with: scrubjay init"
             ) from error
         except OSError as error:
-            raise _denied(self.path, error) from error
+            raise refused(self.path, error) from error
         match = _VERSION_TEXT.fullmatch(text)
         if match is None:
             raise Invalid(f"home {self.path}: VERSION reads {text[:40]!r}, expected a home's")
@@ -79,20 +79,29 @@ class Home:
                 hint="the paths of unix sockets are short: choose a shorter home",
             )
 
+    def names(self) -> set[str]:
+        """Return what lies in the folder, but for what a new file system has; none without one."""
+        try:
+            return {each.name for each in self.path.iterdir()} - {"lost+found"}
+        except FileNotFoundError:
+            return set()
+        except OSError as error:
+            raise refused(self.path, error) from error
+
     def make_folders(self) -> None:
         """Make the folders, for their owner alone."""
         try:
             for folder in (self.path, self.run, self.volumes):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            raise _denied(self.path, error) from error
+            raise refused(self.path, error) from error
 
     def close_to_others(self) -> None:
         """Let nobody else in, also where the folder was there before."""
         try:
             self.path.chmod(0o700)
         except OSError as error:
-            raise _denied(self.path, error) from error
+            raise refused(self.path, error) from error
 
     def seal(self) -> None:
         """Write the version, durably: from now on this is a home."""
@@ -110,7 +119,7 @@ class Home:
         try:
             lock = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
-            raise _denied(self.path, error) from error
+            raise refused(self.path, error) from error
         try:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -133,7 +142,10 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def _denied(path: Path, error: OSError) -> Denied | Unavailable:
+def refused(path: Path, error: OSError) -> Denied | Invalid | Unavailable:
+    """Return what the system said about a home as an error of ours."""
+    if isinstance(error, NotADirectoryError | FileExistsError):
+        return Invalid(f"home {path}: not a folder", hint="choose another place with SCRUBJAY_HOME")
     if isinstance(error, PermissionError):
         return Denied(
             f"home {path}: {error.strerror}",

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from scrubjay.app.home import Home, sync_folder
+from scrubjay.app.home import Home, refused, sync_folder
 from scrubjay.base.errors import Conflict, Invalid, NoSpace, ScrubjayError
 from scrubjay.base.ids import Epoch
 from scrubjay.base.ports import Clock, Entropy
@@ -55,8 +55,11 @@ class Rebuilt:
 
 def default_pool_size(folder: Path) -> int:
     """Return 20 GiB, or half of what is free where that is less; NoSpace below 64 MiB."""
-    existing = next(each for each in (folder, *folder.parents) if each.exists())
-    free_bytes = shutil.disk_usage(existing).free
+    try:
+        existing = next(each for each in (folder, *folder.parents) if each.exists())
+        free_bytes = shutil.disk_usage(existing).free
+    except OSError as error:
+        raise refused(folder, error) from error
     size_bytes = min(_POOL_BYTES, free_bytes // 2)
     if size_bytes < _POOL_BYTES_MIN:
         raise NoSpace(
@@ -76,7 +79,7 @@ def make_home(home: Home, *, pool_bytes: int, label: str, clock: Clock, entropy:
             hint="a smaller one would be full before the first write",
         )
     Geometry.of([pool_bytes])  # raises Invalid for a size that no pool has
-    if home.path.exists() and {each.name for each in home.path.iterdir()} - {"lost+found"}:
+    if home.names():
         raise Conflict(
             f"home {home.path}: not empty, expected nothing there",
             hint="it stays as it is; choose another place with SCRUBJAY_HOME",

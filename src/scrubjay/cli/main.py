@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from typing import Annotated
 
 import typer
 
 from scrubjay import __version__
-from scrubjay.base.errors import ScrubjayError
+from scrubjay.base.errors import Invalid, ScrubjayError
 from scrubjay.cli import pools, tenants, volumes
-from scrubjay.cli.output import fail
+from scrubjay.cli.output import fail, watch_stdout
 
 __all__ = ["make_commands", "run"]
 
+_BROKEN_PIPE = 1
+"""As click has it."""
+_BUG = 70
 _INTERRUPTED = 130
 _EPILOG = (
     "Begin with: scrubjay init\n\n"
     "SCRUBJAY_HOME names the home; without it: /var/lib/scrubjay for root, "
     "~/.local/share/scrubjay for others.\n\n"
     "Exit status: 0 done, 1 found or declined, 2 invalid, 3 denied, 4 not found, 5 conflict, "
-    "6 unavailable, 7 no space, 8 corrupt, 130 interrupted."
+    "6 unavailable, 7 no space, 8 corrupt, 70 a bug, 130 interrupted."
 )
 
 
@@ -42,13 +46,31 @@ def make_commands() -> typer.Typer:
 
 def run(commands: typer.Typer) -> None:
     """Run the command line and end the process with the status that docs/errors.md lists."""
+    watch_stdout()
     try:
-        commands(prog_name="scrubjay")
+        try:
+            _check_arguments()
+            commands(prog_name="scrubjay")
+        finally:
+            typer.echo("", nl=False)  # which flushes: what fails, fails here
     except ScrubjayError as error:
         fail(error)
         sys.exit(error.exit_status)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
+    except BrokenPipeError:  # who read has read enough
+        sys.exit(_BROKEN_PIPE)
+    except Exception:  # noqa: BLE001 - a bug, which is shown and has a status
+        traceback.print_exc()
+        sys.exit(_BUG)
+
+
+def _check_arguments() -> None:
+    for each in sys.argv[1:]:
+        try:
+            each.encode()
+        except UnicodeEncodeError as error:
+            raise Invalid(f"argument {each!r}: not UTF-8") from error
 
 
 def _version(wanted: bool) -> None:  # noqa: FBT001 - typer hands it over like this

@@ -5,10 +5,12 @@ A table fits the screen; where there is none, it is as wide as it needs. Nothing
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import io
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 import msgspec
@@ -16,10 +18,20 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from scrubjay.base.errors import ScrubjayError
+from scrubjay.base.errors import ScrubjayError, Unavailable
 from scrubjay.base.units import GIB, KIB, MIB, TIB
 
-__all__ = ["AsJson", "ago", "fail", "note", "print_facts", "print_json", "print_table", "size_text"]
+__all__ = [
+    "AsJson",
+    "ago",
+    "fail",
+    "note",
+    "print_facts",
+    "print_json",
+    "print_table",
+    "size_text",
+    "watch_stdout",
+]
 
 _WIDE = 1000
 
@@ -72,6 +84,19 @@ def fail(error: ScrubjayError) -> None:
         note(f"    hint: {error.hint}")
 
 
+def watch_stdout() -> None:
+    """Let what cannot be printed raise Unavailable, told from every other failure."""
+    out = sys.stdout
+    if isinstance(out, io.TextIOWrapper) and not isinstance(out, _Watched):
+        sys.stdout = _Watched(
+            out.buffer,
+            encoding=out.encoding,
+            errors=out.errors,
+            line_buffering=out.line_buffering,
+            write_through=out.write_through,
+        )
+
+
 def size_text(size_bytes: int) -> str:
     """Return a size as people read it: "10GiB", "1.5TiB", "0"."""
     for name, unit in (("TiB", TIB), ("GiB", GIB), ("MiB", MIB), ("KiB", KIB)):
@@ -83,6 +108,30 @@ def size_text(size_bytes: int) -> str:
 def ago(moment: dt.datetime) -> str:
     """Return a moment as people read it, in their own zone, to the minute."""
     return moment.astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+class _Watched(io.TextIOWrapper):
+    def write(self, text: str, /) -> int:
+        if text == "":  # as click does to see what takes it, deaf to what that raises
+            return 0
+        with self._told():
+            return super().write(text)
+
+    def flush(self) -> None:
+        with self._told():
+            super().flush()
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+            os.dup2(nowhere, self.fileno())  # Python tries once more at its end
+            os.close(nowhere)
+            if isinstance(error, BrokenPipeError):
+                raise
+            raise Unavailable(f"output: {error.strerror}") from error
 
 
 def _print(table: Table) -> None:
