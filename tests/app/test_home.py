@@ -62,6 +62,7 @@ def test_init_where_something_is_changes_nothing(home: Home) -> None:
         (("--pool-size", "9999999TiB"), 2),
         (("--pool-size", "60000TiB"), 7),
         (("--pool-size", "much"), 2),
+        (("--pool-size", ""), 2),
         (("--label", "My Pool"), 2),
     ],
 )

@@ -56,7 +56,7 @@ def init(
 
     harden()
     place = _place()
-    pool_bytes = parse_size(pool_size) if pool_size else default_pool_size(place.path)
+    pool_bytes = parse_size(pool_size) if pool_size is not None else default_pool_size(place.path)
     made = make_home(
         place,
         pool_bytes=pool_bytes,
