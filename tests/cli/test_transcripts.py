@@ -97,7 +97,7 @@ def quiet() -> Iterator[None]:
 
 @pytest.mark.parametrize("path", TRANSCRIPTS, ids=lambda path: path.stem)
 def test_command_line_prints_what_its_transcript_says(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """What people and their scripts see changes only on purpose."""
     monkeypatch.setenv("TZ", "UTC")
@@ -110,6 +110,8 @@ def test_command_line_prints_what_its_transcript_says(
         for spoken in spoken_in(path):
             if spoken.command == "daemon stop":
                 daemon.close()
+                (tmp_path / "run").mkdir()  # a home like it, which is still there
+                monkeypatch.setenv("SCRUBJAY_HOME", str(tmp_path))
                 continue
             expected = [line for line in spoken.expected if line]
             printed = [line for line in printed_by(spoken.command, monkeypatch) if line]

@@ -56,7 +56,8 @@ class Home:
                     hint="an init was cut short: if this pool was never used, remove the folder",
                 ) from error
             raise NotFound(
-                f"home {self.path}: not there", hint="make it with: scrubjay init"
+                f"home {self.path}: not there",
+                hint="make it with: scrubjay init, or set SCRUBJAY_HOME",
             ) from error
         except OSError as error:
             raise refused(self.path, error) from error

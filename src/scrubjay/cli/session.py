@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from scrubjay.base.errors import Invalid
+from scrubjay.base.errors import Invalid, NotFound
 from scrubjay.client.connection import Connection, error_of
 from scrubjay.client.places import api_socket, find_home
 from scrubjay.client.replies import Operation
@@ -24,8 +24,19 @@ _POLL_MAX_S = 0.5
 
 
 def connect() -> Connection:
-    """Return a connection to the daemon of this person's home."""
-    return Connection(api_socket(find_home(os.environ, uid=os.geteuid())))
+    """Return a connection to the daemon of this person's home; NotFound without a home."""
+    home = find_home(os.environ, uid=os.geteuid())
+    socket = api_socket(home)
+    try:
+        socket.parent.stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NotFound(
+            f"home {home}: not there",
+            hint="make it with: scrubjay init, or set SCRUBJAY_HOME",
+        ) from error
+    except OSError:
+        pass  # connecting says what it is
+    return Connection(socket)
 
 
 def new_key() -> str:
