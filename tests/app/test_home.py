@@ -49,8 +49,12 @@ def test_init_in_a_folder_that_is_there_closes_it_to_others(place: Home) -> None
 def test_init_where_something_is_changes_nothing(home: Home) -> None:
     """A second init never costs the first one's data."""
     before = contents(home.path)
-    done = home.run("init", status=5)
-    assert "not empty" in done.stderr
+    assert home.run("init", status=5).stderr == (
+        f"scrubjay: home {home.path}: already a home\n    hint: serve it with: scrubjay serve\n"
+    )
+    (home.path / "VERSION").rename(home.path / "notes")
+    assert "not empty" in home.run("init", status=5).stderr
+    (home.path / "notes").rename(home.path / "VERSION")
     assert contents(home.path) == before
 
 

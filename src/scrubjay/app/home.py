@@ -80,6 +80,20 @@ class Home:
                 hint="the paths of unix sockets are short: choose a shorter home",
             )
 
+    def check_vacant(self) -> None:
+        """Raise Conflict where a home, or anything else, lies already."""
+        self.check_length()
+        names = self.names()
+        if self._version.name in names:
+            raise Conflict(
+                f"home {self.path}: already a home", hint="serve it with: scrubjay serve"
+            )
+        if names:
+            raise Conflict(
+                f"home {self.path}: not empty, expected nothing there",
+                hint="it stays as it is; choose another place with SCRUBJAY_HOME",
+            )
+
     def names(self) -> set[str]:
         """Return what lies in the folder, but for what a new file system has; none without one."""
         try:

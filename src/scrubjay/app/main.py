@@ -56,6 +56,7 @@ def init(
 
     harden()
     place = _place()
+    place.check_vacant()  # before what is free there matters
     pool_bytes = parse_size(pool_size) if pool_size is not None else default_pool_size(place.path)
     made = make_home(
         place,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scrubjay.app.home import Home, refused, sync_folder
-from scrubjay.base.errors import Conflict, Invalid, NoSpace, ScrubjayError
+from scrubjay.base.errors import Invalid, NoSpace, ScrubjayError
 from scrubjay.base.ids import Epoch
 from scrubjay.base.ports import Clock, Entropy
 from scrubjay.base.units import GIB, SEGMENT_BYTES, SLOTS_OFFSET_BYTES
@@ -72,18 +72,13 @@ def default_pool_size(folder: Path) -> int:
 
 def make_home(home: Home, *, pool_bytes: int, label: str, clock: Clock, entropy: Entropy) -> Made:
     """Make a home with an empty pool; Conflict where there is one. All of it, or nothing."""
-    home.check_length()
+    home.check_vacant()
     if pool_bytes < _POOL_BYTES_MIN:
         raise Invalid(
             f"pool of {pool_bytes} bytes: expected {_POOL_BYTES_MIN} or more",
             hint="a smaller one would be full before the first write",
         )
     Geometry.of([pool_bytes])  # raises Invalid for a size that no pool has
-    if home.names():
-        raise Conflict(
-            f"home {home.path}: not empty, expected nothing there",
-            hint="it stays as it is; choose another place with SCRUBJAY_HOME",
-        )
     home.make_folders()
     home.close_to_others()
     with home.held(), _undone(home):
