@@ -171,7 +171,10 @@ def destroy(
         epoch = msgspec.json.decode(operation.result, type=_Forgotten).epoch_after
         typer.echo(f"volume {doomed.name} destroyed; its key is forgotten as of epoch {epoch}")
     else:
-        typer.echo(f"volume {doomed.name} is withheld; operation {operation.id} forgets its key")
+        typer.echo(
+            f"volume {doomed.name} is withheld; its key is being forgotten "
+            "(see: scrubjay pool status)"
+        )
 
 
 def _state(volume: Volume) -> str:
