@@ -141,11 +141,12 @@ def attach(
 def detach(volume: _Name, *, json: AsJson = False) -> None:
     """End serving a volume. What was written is made durable; clients are cut off."""
     with connect() as daemon:
-        daemon.delete(f"attachments/{part(volume)}")
+        served = daemon.get(f"attachments/{part(volume)}", Attachment)
+        daemon.delete(f"attachments/{served.volume}")
     if json:
-        print_json({"volume": volume, "attached": False})
+        print_json({"volume": served.volume, "name": served.name, "attached": False})
     else:
-        typer.echo(f"volume {volume} detached")
+        typer.echo(f"volume {served.name} detached")
 
 
 @commands.command(epilog="Example: scrubjay volume destroy db0 --yes --wait")
