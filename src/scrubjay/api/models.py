@@ -78,7 +78,9 @@ class NewAttachment(_Request):
 class NewScan(_Request):
     """Bytes to look for in the raw media."""
 
-    hex: Annotated[str, Field(min_length=2, max_length=8192)] = Field(examples=["6d61726b6572"])
+    hex: str = Field(
+        description="an even number of hex digits, 2 to 8192", examples=["6d61726b6572"]
+    )
 
 
 class Page(BaseModel, Generic[ItemT]):

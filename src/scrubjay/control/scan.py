@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from scrubjay.base.errors import Invalid, Unavailable
 from scrubjay.base.ports import Medium
 from scrubjay.base.units import MIB
+from scrubjay.control.names import shown
 from scrubjay.control.operations import Operations, Progress
 
 __all__ = ["PATTERN_BYTES_MAX", "Scans", "search"]
@@ -82,10 +83,14 @@ def _occurrences(medium: Medium, pattern: bytes, progress: Progress) -> Iterable
 def _pattern(hex_text: str) -> bytes:
     try:
         pattern = bytes.fromhex(hex_text)
-    except ValueError as error:
-        raise Invalid("pattern: not hexadecimal", hint="write bytes as in 6d61726b6572") from error
+    except ValueError:
+        pattern = b""
     if not 1 <= len(pattern) <= PATTERN_BYTES_MAX:
-        raise Invalid(f"pattern: {len(pattern)} bytes, expected 1 to {PATTERN_BYTES_MAX}")
+        raise Invalid(
+            f"pattern {shown(hex_text)}: expected an even number of hex digits, "
+            f"2 to {2 * PATTERN_BYTES_MAX}",
+            hint="write bytes as in 6d61726b6572",
+        )
     if not any(pattern):
         raise Invalid("pattern: nothing but zeros, which every pool holds")
     return pattern
