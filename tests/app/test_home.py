@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import stat
 from pathlib import Path
@@ -95,6 +96,13 @@ def test_init_in_a_folder_it_may_not_read_is_denied(place: Home) -> None:
     assert done.stderr.startswith(f"scrubjay: home {place.path}: Permission denied\n    hint: ")
 
 
+def test_init_of_a_pool_of_no_possible_size_says_which_is_in_units(place: Home) -> None:
+    """Both what is wanted and what there is can be read at a glance."""
+    assert "(129MiB) or more" in place.run("init", "--pool-size", "64MiB", status=2).stderr
+    said = place.run("init", "--pool-size", "60000TiB", status=7).stderr
+    assert re.search(r"iB free, expected 60000TiB for the pool\n", said)
+
+
 def test_init_at_a_path_too_long_for_sockets_is_refused(place: Home) -> None:
     """It would be made, and then nothing could be attached."""
     place.path = place.path / ("d" * 80)
@@ -163,7 +171,7 @@ def test_catalog_lost_is_made_anew_from_pool_and_sink(served: Home) -> None:
     served.end(signal.SIGTERM)
     (served.path / "catalog.db").unlink()
     assert "home rebuild" in served.run("serve", status=4).stderr
-    assert "1 tenants, 1 volumes" in served.run("home", "rebuild").stdout
+    assert "1 tenant, 1 volume\n" in served.run("home", "rebuild").stdout
     served.serve()
     assert read(served.attach("db0"), len(DATA)) == DATA
 

@@ -13,7 +13,7 @@ import typer
 
 from scrubjay.app.home import Home
 from scrubjay.cli.main import make_commands, run
-from scrubjay.cli.output import AsJson, print_json, size_text
+from scrubjay.cli.output import AsJson, counted, print_json, size_text
 from scrubjay.cli.session import confirm
 from scrubjay.client.places import find_home
 
@@ -126,7 +126,7 @@ def rebuild(
         return
     typer.echo(
         f"catalog made anew from generation {rebuilt.generation}: "
-        f"{rebuilt.tenants} tenants, {rebuilt.volumes} volumes"
+        f"{counted(rebuilt.tenants, 'tenant')}, {counted(rebuilt.volumes, 'volume')}"
     )
     if rebuilt.replaced:
         typer.echo(f"the one before is {rebuilt.replaced}")

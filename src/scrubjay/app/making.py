@@ -16,6 +16,7 @@ from scrubjay.base.ports import Clock, Entropy
 from scrubjay.base.units import GIB, SEGMENT_BYTES, SLOTS_OFFSET_BYTES
 from scrubjay.catalog.database import Database
 from scrubjay.catalog.index import Index
+from scrubjay.cli.output import size_text
 from scrubjay.control.keeper import bring_forward
 from scrubjay.control.opening import create_pool, open_pool
 from scrubjay.media.file import PoolFile
@@ -55,15 +56,12 @@ class Rebuilt:
 
 def default_pool_size(folder: Path) -> int:
     """Return 20 GiB, or half of what is free where that is less; NoSpace below 64 MiB."""
-    try:
-        existing = next(each for each in (folder, *folder.parents) if each.exists())
-        free_bytes = shutil.disk_usage(existing).free
-    except OSError as error:
-        raise refused(folder, error) from error
+    free_bytes = _free_bytes(folder)
     size_bytes = min(_POOL_BYTES, free_bytes // 2)
     if size_bytes < _POOL_BYTES_MIN:
         raise NoSpace(
-            f"home {folder}: {free_bytes} bytes free, expected {2 * _POOL_BYTES_MIN} or more",
+            f"home {folder}: {size_text(free_bytes)} free, "
+            f"expected {size_text(2 * _POOL_BYTES_MIN)} or more",
             hint="free some space, or choose another place with SCRUBJAY_HOME",
         )
     slots = (size_bytes - SLOTS_OFFSET_BYTES) // SEGMENT_BYTES
@@ -75,10 +73,17 @@ def make_home(home: Home, *, pool_bytes: int, label: str, clock: Clock, entropy:
     home.check_vacant()
     if pool_bytes < _POOL_BYTES_MIN:
         raise Invalid(
-            f"pool of {pool_bytes} bytes: expected {_POOL_BYTES_MIN} or more",
+            f"pool of {pool_bytes} bytes: expected {_POOL_BYTES_MIN} "
+            f"({size_text(_POOL_BYTES_MIN)}) or more",
             hint="a smaller one would be full before the first write",
         )
     Geometry.of([pool_bytes])  # raises Invalid for a size that no pool has
+    if pool_bytes > (free_bytes := _free_bytes(home.path)):
+        raise NoSpace(
+            f"home {home.path}: {size_text(free_bytes)} free, "
+            f"expected {size_text(pool_bytes)} for the pool",
+            hint="choose a smaller pool, or another place with SCRUBJAY_HOME",
+        )
     home.make_folders()
     home.close_to_others()
     with home.held(), _undone(home):
@@ -141,6 +146,15 @@ def _undone(home: Home) -> Iterator[None]:
             with contextlib.suppress(OSError):
                 folder.rmdir()
         raise
+
+
+def _free_bytes(folder: Path) -> int:
+    """Return what is free where a folder is, or is to be."""
+    try:
+        existing = next(each for each in (folder, *folder.parents) if each.exists())
+        return shutil.disk_usage(existing).free
+    except OSError as error:
+        raise refused(folder, error) from error
 
 
 def _set_aside(catalog: Path, clock: Clock) -> str:

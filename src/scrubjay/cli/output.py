@@ -24,6 +24,7 @@ from scrubjay.base.units import GIB, KIB, MIB, TIB
 __all__ = [
     "AsJson",
     "ago",
+    "counted",
     "fail",
     "note",
     "print_facts",
@@ -103,6 +104,11 @@ def size_text(size_bytes: int) -> str:
         if size_bytes >= unit:
             return f"{size_bytes / unit:.1f}".removesuffix(".0") + name
     return str(size_bytes)
+
+
+def counted(count: int, what: str) -> str:
+    """Return "1 slot", "2 slots"."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def ago(moment: dt.datetime) -> str:

@@ -8,7 +8,7 @@ import msgspec
 import typer
 
 from scrubjay.base.errors import NotFound
-from scrubjay.cli.output import AsJson, ago, print_facts, print_json, size_text
+from scrubjay.cli.output import AsJson, ago, counted, print_facts, print_json, size_text
 from scrubjay.cli.session import connect, new_key, wait_for
 from scrubjay.client.connection import Connection
 from scrubjay.client.replies import Operation, Pool
@@ -39,13 +39,13 @@ def status(*, json: AsJson = False) -> None:
         [
             ("pool", f"{pool.label} ({pool.id})"),
             ("created", ago(pool.created_at)),
-            ("size", f"{size_text(pool.size_bytes)}, {pool.slots} slots"),
-            ("free", f"{size_text(free)}, {pool.slots_free} slots"),
-            ("volumes' data", f"{pool.slots_leased} slots"),
-            ("metadata", f"{pool.slots_metadata} slots, generation {pool.generation}"),
+            ("size", f"{size_text(pool.size_bytes)}, {counted(pool.slots, 'slot')}"),
+            ("free", f"{size_text(free)}, {counted(pool.slots_free, 'slot')}"),
+            ("volumes' data", counted(pool.slots_leased, "slot")),
+            ("metadata", f"{counted(pool.slots_metadata, 'slot')}, generation {pool.generation}"),
             ("tenants", str(pool.tenants)),
             ("volumes", f"{pool.volumes}, {pool.attached} attached"),
-            ("forgetting", f"{pool.forgettings} volumes to go"),
+            ("forgetting", f"{counted(pool.forgettings, 'volume')} to go"),
             ("sink", f"{pool.sink.kind}, epoch {pool.sink.epoch}, {pool.sink.worth}"),
             *(("", finding) for finding in pool.sink.findings),
         ]
@@ -73,7 +73,8 @@ def scan(
     elif found.matches:
         places = ", ".join(str(each) for each in found.offsets)
         typer.echo(
-            f"found {found.matches} times in {size_text(found.bytes_scanned)}, at byte {places}"
+            f"found {counted(found.matches, 'time')} in {size_text(found.bytes_scanned)}, "
+            f"at byte {places}"
         )
     else:
         typer.echo(f"not found in {size_text(found.bytes_scanned)}")
