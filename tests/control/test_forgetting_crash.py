@@ -111,6 +111,8 @@ def is_gone_without_trace(world: World, written: Written) -> bool:
         left: list[object] = [change.get(volume_key(written.id)), change.get(lineage_key(lineage))]
         for letter in (b"b", b"d", b"g"):
             left += change.scan(letter + lineage.to_bytes(4))
+        tenant = TenantNo(written.volume.record.tenant)
+        left += change.scan(b"k" + path.lineage(tenant, lineage))
         left += change.scan(b"f")
         left += keys_of(change, written)
         birth = change.birth_record(written.id)

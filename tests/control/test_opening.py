@@ -14,6 +14,7 @@ from scrubjay.base.ids import Epoch
 from scrubjay.base.units import GIB
 from scrubjay.catalog.database import Database
 from scrubjay.catalog.index import Identity, Index
+from scrubjay.keys.salts import Salts
 from scrubjay.media.simulated import Fault, IoKind
 from scrubjay.sinks.file import FileSink
 from tests.control.rig import SOMEWHERE, Disks, Seeded, SinkFile, World, copy_catalog
@@ -49,6 +50,37 @@ def test_catalog_that_is_empty_is_filled_from_the_pool(world: World) -> None:
     assert names(again) == ["a"]
     assert again.volumes.find("a").tenant == "zeta"
     again.close()
+
+
+def leased_twice(world: World, seeds: tuple[int, int]) -> list[list[bytes]]:
+    """Go on twice from one moment of a home, and lease segments: the keys of each time."""
+    attached = world.written("data", tenant="acme")
+    folders = [copy_catalog(world.folder, world.folder / f"copy{i}") for i in range(2)]
+    keys = []
+    for seed, folder in zip(seeds, folders, strict=True):
+        again = World(world.disks.copied(), folder, seed=seed)
+        served = again.attachments.attach("data")
+        known = attached.grants[-1].segment
+        grants = again.leases.lease(attached.id, served.epoch, count=3, above=known)
+        keys.append([grant.key for grant in grants])
+        again.close()
+    return keys
+
+
+def test_home_that_goes_on_from_an_old_copy_reuses_no_key(world: World) -> None:
+    """Design 8.7: pool, sink and catalog put back together seal nothing under an old nonce."""
+    first, second = leased_twice(world, (2, 3))
+    assert len(first) == len(second) == 3
+    assert not set(first) & set(second)
+
+
+def test_home_whose_segments_had_no_salt_would_reuse_keys(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check can fail: with the same salt for all segments, both copies bear the same keys."""
+    monkeypatch.setattr(Salts, "of", lambda _self, indices: [(i, bytes(16)) for i in indices])
+    first, second = leased_twice(world, (2, 3))
+    assert first == second
 
 
 def test_pool_of_an_hour_ago_is_refused_by_the_catalog(world: World) -> None:

@@ -5,11 +5,11 @@ import pytest
 from scrubjay.base.errors import Corrupt, Invalid, NotFound
 from scrubjay.base.ids import BranchNo, LineageNo, SegmentId, TenantNo
 from scrubjay.keys import path as paths
-from scrubjay.keys.aead import child
+from scrubjay.keys.aead import child, segment_seeds
 from scrubjay.keys.forgotten import Forgotten
 from scrubjay.keys.path import ROOT, Numbers, Path
 from scrubjay.keys.segment import SegmentKey
-from scrubjay.keys.table import Kind
+from scrubjay.keys.table import Kind, Node
 from scrubjay.keys.tree import KeyTree
 from tests.keys.world import MemoryNodeStore, SeededEntropy, World
 
@@ -23,23 +23,58 @@ def segment(number: int) -> Path:
     return paths.segment(TenantNo(1), LineageNo(1), BranchNo(1), SegmentId(number))
 
 
+def empty_tree() -> tuple[KeyTree, MemoryNodeStore]:
+    """Return a tree in which nothing was born."""
+    store, entropy = MemoryNodeStore(), SeededEntropy(1)
+    return KeyTree(store, KeyTree.new_root(entropy), entropy), store
+
+
 def large_tree() -> tuple[KeyTree, MemoryNodeStore, Numbers]:
     """Return a tree of one branch with 65536 segments: 1 TiB."""
-    store, entropy = MemoryNodeStore(), SeededEntropy(1)
+    tree, store = empty_tree()
     last = {0: 1, paths.TENANT_DEPTH: 1, paths.LINEAGE_DEPTH: 1, paths.BRANCH_DEPTH: SEGMENTS}
     census = Numbers(lambda parent: range(1, last[len(parent)] + 1))
-    return KeyTree(store, KeyTree.new_root(entropy), entropy), store, census
+    tree.birth([segment(number) for number in range(1, SEGMENTS + 1)])
+    store.ever.clear()
+    return tree, store, census
 
 
 def test_key_under_seeds_derives_from_the_root() -> None:
-    """Before anything is forgotten, a key is a chain of children and nothing is stored."""
-    tree, store, _ = large_tree()
-    key = tree.root.key
-    for index in segment(300):
-        key = child(key, index)
-    assert tree.key_of(segment(300)).key == key
-    assert tree.birth([segment(300)]) is False
+    """Before anything is forgotten, a key is a chain of children, the last one with a salt."""
+    tree, store = empty_tree()
+    assert tree.birth([BRANCH]) is False
     assert store.ever == []
+    assert tree.birth([segment(300)]) is True
+    assert tree.birth([segment(300)]) is False
+    ((inner, salts),) = store.ever
+    assert inner == segment(300)[:14]
+    key = bytes(tree.root.key)
+    for index in inner:
+        key = child(key, index)
+    (key,) = segment_seeds(key, [(300 - 256, salts[-16:])])
+    assert tree.key_of(segment(300)).key == key
+
+
+def test_segments_born_on_two_copies_of_a_pool_have_different_keys() -> None:
+    """Going on from an old copy, under the same keys and counters, reuses no segment's key."""
+    tree, store = empty_tree()
+    tree.birth([segment(1)])
+    copy = MemoryNodeStore()
+    copy.tables = dict(store.tables)
+    other = KeyTree(copy, Node(tree.root.kind, bytes(tree.root.key)), SeededEntropy(2))
+    assert other.key_of(segment(1)) == tree.key_of(segment(1))
+    for each in (tree, other):
+        each.birth([segment(2)])
+    assert other.key_of(segment(2)) != tree.key_of(segment(2))
+
+
+def test_segment_never_born_has_no_key() -> None:
+    """Under a seed as under a table: Forgotten, one by one and in bulk."""
+    tree, _ = empty_tree()
+    tree.birth([segment(2)])
+    with pytest.raises(Forgotten, match="never born"):
+        tree.key_of(segment(1))
+    assert [key is None for key in tree.segment_keys(BRANCH, range(1, 4))] == [True, False, True]
 
 
 def test_segment_keys_in_bulk_are_those_looked_up_singly() -> None:
@@ -116,14 +151,14 @@ def test_forget_of_one_stripe_in_a_large_tree_writes_little() -> None:
         tree.forget([paths.stripe(segment(number), 9)], census)
         assert store.written_bytes - written <= FORGET_BYTES_MAX
         written = store.written_bytes
-    assert len(store.tables) == len({each for each, _ in store.ever})
+    assert {each for each, _ in store.ever} <= store.tables.keys()
 
 
 def test_forget_of_many_paths_shares_one_pass() -> None:
     """Each table on the way is written once, however many paths lead through it."""
     tree, store, census = large_tree()
     tree.forget([segment(number) for number in range(1, 2000, 3)], census)
-    assert len(store.ever) == len(store.tables)
+    assert len(store.ever) == len({each for each, _ in store.ever})
 
 
 def test_forget_again_changes_nothing() -> None:
@@ -150,7 +185,8 @@ def test_forget_of_all_segments_leaves_no_empty_tables() -> None:
     tree, store, census = large_tree()
     tree.forget([segment(number) for number in range(1, 512)], census)
     assert store.below(segment(256)[:-1]) == []
-    assert store.below(segment(1)[:-2]) == [segment(1)[:-2]]
+    assert segment(1)[:-1] not in store.tables
+    assert segment(1)[:-2] in store.tables
     assert tree.segment_keys(BRANCH, range(1, 512)) == [None] * 511
     tree.forget([paths.stripe(segment(513), number) for number in range(64)], census)
     assert store.below(segment(513)) == []

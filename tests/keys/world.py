@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from scrubjay.base.ids import BranchNo, LineageNo, SegmentId, TenantNo
 from scrubjay.base.ports import Buffer, Entropy
 from scrubjay.keys import path as paths
-from scrubjay.keys.aead import child, seal, unseal
+from scrubjay.keys.aead import child, seal, segment_seeds, unseal
 from scrubjay.keys.path import Numbers, Path
 from scrubjay.keys.table import Kind, Node
 from scrubjay.keys.tree import KeyTree
@@ -84,7 +84,7 @@ class Adversary:
     def reaches(self, path: bytes, key: Buffer) -> bool:
         """Whether he can compute this key."""
         return any(
-            path.startswith(above) and _derive(known, path[len(above) :]) == key
+            path.startswith(above) and key in self._derive(known, above, path)
             for above, known in self._known
         )
 
@@ -99,20 +99,29 @@ class Adversary:
             for place, versions in self._tables.items():
                 if not place.startswith(above):
                     continue
-                derived = _derive(known, place[len(above) :])
-                for version in versions:
-                    entries = _try(derived, version, b"scrubjay table 1" + place)
-                    if entries is not None:
-                        fresh += [
-                            (place + entries[at : at + 1], entries[at + 2 : at + 34])
-                            for at in range(0, len(entries), 34)
-                        ]
+                for derived in self._derive(known, above, place):
+                    for version in versions:
+                        entries = _try(derived, version, b"scrubjay table 1" + place)
+                        if entries is not None:
+                            fresh += [
+                                (place + entries[at : at + 1], entries[at + 2 : at + 34])
+                                for at in range(0, len(entries), 34)
+                            ]
 
-
-def _derive(key: bytes, levels: bytes) -> bytes:
-    for index in levels:
-        key = child(key, index)
-    return key
+    def _derive(self, key: bytes, above: bytes, path: bytes) -> set[bytes]:
+        """Return what a key leads to: one key for every salt that was ever stored."""
+        keys = {key}
+        for depth in range(len(above), len(path)):
+            index = path[depth]
+            if depth == paths.INNER_DEPTH:
+                stored = self._tables.get(path[:depth], [])
+                salts = {each[17 * index + 1 : 17 * index + 17] for each in stored} - {b""}
+                keys = {
+                    seed for k in keys for s in salts for seed in segment_seeds(k, [(index, s)])
+                }
+            else:
+                keys = {child(each, index) for each in keys}
+        return keys
 
 
 def _try(key: bytes, stored: bytes, ad: bytes) -> bytes | None:

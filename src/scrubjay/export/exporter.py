@@ -111,6 +111,8 @@ class Exporter:
         self._clients: Clients | None = None
         self._serving = False
         self._size_bytes = 0
+        self._inode = -1
+        """Of our socket, once there is one."""
         self._why = ""
         """Why it is to end, once it is."""
         self._asked: tuple[Channel[FromDaemon], Detach] | None = None

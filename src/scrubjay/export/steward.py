@@ -1,15 +1,17 @@
 """Upkeep of an attached volume: segments ahead of the writes, checkpoints behind them.
 
-One thread. It talks to the daemon without holding the volume's lock, so that requests go
-on while the daemon is slow or away; writes wait only once the leased segments are used
-up. When the pool has none left, it first gives back what a checkpoint and cleaning can
-free; only then is the disk declared full, and looked at again now and then.
+One thread, and another while a checkpoint is synced, so that the volume is fed meanwhile.
+It talks to the daemon without holding the volume's lock, so that requests go on while the
+daemon is slow or away; writes wait only once the leased segments are used up. When the
+pool has none left, it first gives back what a checkpoint and cleaning can free; only then
+is the disk declared full, and looked at again now and then.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -62,7 +64,11 @@ class Steward:
         self._complain = complain
         self._pace = pace
         self._changed = threading.Condition()
-        self._kicked = False
+        self._kicks = 0
+        self._looked = 0
+        """How many kicks there had been at the last look."""
+        self._asked = 0
+        """And how many when a lease was last asked for in the middle of a checkpoint."""
         self._closing = False
         self._uncommitted = False
         """A checkpoint is in the log and synced, and the pool does not name it yet."""
@@ -75,14 +81,15 @@ class Steward:
     def kick(self) -> None:
         """Have a look soon."""
         with self._changed:
-            self._kicked = True
+            self._kicks += 1
             self._changed.notify_all()
 
     def wait_for_space(self) -> None:
         """Return when the disk has segments to write into, or is known to be full."""
         disk = self._disk
         with self._changed:
-            disk.starving = self._kicked = True
+            disk.starving = True
+            self._kicks += 1
             self._changed.notify_all()
             self._changed.wait_for(
                 lambda: self._closing or disk.full or disk.poisoned or not disk.starving
@@ -126,7 +133,7 @@ class Steward:
                 return
             busy = disk.counters.appended_bytes != self._settled_bytes or disk.wants_cleaning()
             self._changed.wait_for(
-                lambda: self._kicked or self._closing,
+                lambda: self._kicks != self._looked or self._closing,
                 self._pace.idle_s if busy else self._pace.asleep_s,
             )
 
@@ -134,7 +141,7 @@ class Steward:
         """Do what is to be done now."""
         disk = self._disk
         with self._changed:
-            kicked, self._kicked = self._kicked, False
+            kicked, self._looked = self._kicks != self._looked, self._kicks
         if self._uncommitted:
             self._commit()
         if disk.starving or disk.full or disk.wants_grants():
@@ -152,24 +159,26 @@ class Steward:
 
     def _supply(self) -> None:
         """Lease what the disk wants; declare it full where nothing can be had."""
+        while True:
+            try:
+                self._lease()
+            except NoSpace:
+                if self._closing or not self._make_space():
+                    self._fed(full=self._disk.starving or self._disk.full)
+                    return
+                continue
+            return
+
+    def _lease(self) -> None:
+        """Lease what the disk wants; raises NoSpace where nothing can be had."""
         disk = self._disk
         with disk.lock:
             count = disk.wants_grants()
-        if not count:
-            self._fed(full=False)
-            return
-        while True:
-            try:
-                grants = self._lessor.lease(count)
-            except NoSpace:
-                if self._closing or not self._make_space():
-                    self._fed(full=disk.starving or disk.full)
-                    return
-                continue
+        if count:
+            grants = self._lessor.lease(count)
             with disk.lock:
                 disk.add_grants(grants)
-            self._fed(full=False)
-            return
+        self._fed(full=False)
 
     def _fed(self, *, full: bool) -> None:
         with self._changed:
@@ -194,7 +203,7 @@ class Steward:
     def _clean(self) -> None:
         """Clean, slice by slice, for as long as it is worth it and nobody else asks."""
         disk = self._disk
-        while not self._closing and not (self._kicked and not disk.starving):
+        while not self._closing and (disk.starving or self._kicks == self._looked):
             with disk.lock:
                 if not disk.wants_cleaning() or not disk.clean():
                     return
@@ -209,14 +218,39 @@ class Steward:
                 if next(slices, self) is self:
                     self._settled_bytes = disk.counters.appended_bytes
                     break
+            self._feed()
             self._breathe()
+        synced: Future[None] = Future()
+        threading.Thread(target=self._sync, args=(synced,), name="sync", daemon=True).start()
+        while not synced.done():
+            self._feed()
+            with self._changed:
+                self._changed.wait_for(lambda: synced.done() or self._kicks != self._asked)
         try:
-            self._disk.sync()
+            synced.result()
         except OSError as error:
             self._poison(f"sync failed: {error.strerror or error}")
             raise
         self._uncommitted = True
         self._commit()
+
+    def _sync(self, synced: Future[None]) -> None:
+        """Sync in a thread of its own: that may take longer than the segments ahead last."""
+        try:
+            self._disk.sync()
+        except BaseException as error:  # noqa: BLE001 - it is the waiting thread's
+            synced.set_exception(error)
+        else:
+            synced.set_result(None)
+        with self._changed:
+            self._changed.notify_all()
+
+    def _feed(self) -> None:
+        """In the middle of a checkpoint, lease ahead if somebody kicked since the last time."""
+        if self._kicks != self._asked:
+            self._asked = self._kicks
+            with suppress(ScrubjayError):  # the next look hears it again
+                self._lease()
 
     def _commit(self) -> None:
         self._disk.commit_checkpoint()

@@ -27,6 +27,7 @@ __all__ = [
     "open_into",
     "seal",
     "seal_into",
+    "segment_seeds",
     "unseal",
 ]
 
@@ -34,6 +35,7 @@ KEY_BYTES = 32
 NONCE_BYTES = 12
 
 _CHILD = b"scrubjay child 1"
+_SEGMENT = b"scrubjay segment 1"
 _INDICES = tuple(bytes((index,)) for index in range(256))
 _CHILD_LABELS = tuple(_CHILD + index for index in _INDICES)
 _SHA256 = hashes.SHA256()
@@ -54,6 +56,18 @@ def children(seed: Buffer, indices: Iterable[int]) -> list[bytes]:
         mac.update(_INDICES[index])
         keys.append(mac.finalize())
     return keys
+
+
+def segment_seeds(seed: Buffer, salts: Iterable[tuple[int, bytes]]) -> list[bytes]:
+    """Return the seeds of segments out of their (number 0..255 in the node, salt)."""
+    keyed = HMAC(seed, _SHA256)
+    keyed.update(_SEGMENT)
+    seeds = []
+    for index, salt in salts:
+        mac = keyed.copy()
+        mac.update(_INDICES[index] + salt)
+        seeds.append(mac.finalize())
+    return seeds
 
 
 def commitment(segment_key: Buffer) -> bytes:

@@ -18,6 +18,7 @@ from scrubjay.base.units import STRIPES
 
 __all__ = [
     "BRANCH_DEPTH",
+    "INNER_DEPTH",
     "LINEAGE_DEPTH",
     "ROOT",
     "SEGMENT_DEPTH",
@@ -42,6 +43,8 @@ ROOT = Path(b"")
 TENANT_DEPTH = 3
 LINEAGE_DEPTH = 7
 BRANCH_DEPTH = 10
+INNER_DEPTH = 14
+"""Of the nodes whose children are segments."""
 SEGMENT_DEPTH = 15
 STRIPE_DEPTH = 16
 

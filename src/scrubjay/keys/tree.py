@@ -18,10 +18,11 @@ from itertools import groupby
 from typing import Protocol
 
 from scrubjay.base.errors import Corrupt, Invalid
-from scrubjay.base.ports import Entropy
-from scrubjay.keys.aead import KEY_BYTES, child, children
+from scrubjay.base.ports import Buffer, Entropy
+from scrubjay.keys.aead import KEY_BYTES, child, children, segment_seeds
 from scrubjay.keys.forgotten import Forgotten
 from scrubjay.keys.path import (
+    INNER_DEPTH,
     SEGMENT_DEPTH,
     STRIPE_DEPTH,
     Census,
@@ -30,6 +31,7 @@ from scrubjay.keys.path import (
     segment_runs,
     spell,
 )
+from scrubjay.keys.salts import Salts
 from scrubjay.keys.segment import SegmentKey
 from scrubjay.keys.table import Children, Kind, Node, open_table, seal_table, wipe
 
@@ -37,22 +39,25 @@ __all__ = ["KeyTree", "NodeStore"]
 
 
 class NodeStore(Protocol):
-    """Where sealed tables lie, by path. Puts and deletes are staged: the caller commits them."""
+    """Where nodes keep what is not in their keys: tables their children, seeds the salts.
+
+    Puts and deletes are staged: the caller commits them.
+    """
 
     def get(self, path: bytes) -> bytes | None:
-        """Return the table stored at a path, staged changes included; None if there is none."""
+        """Return what is stored at a path, staged changes included; None if nothing is."""
         ...
 
-    def put(self, path: bytes, table: bytes) -> None:
-        """Stage a table, in place of the one stored at the path."""
+    def put(self, path: bytes, stored: bytes) -> None:
+        """Stage a table or salts, in place of what is stored at the path."""
         ...
 
     def delete(self, path: bytes) -> None:
-        """Stage the removal of a stored table."""
+        """Stage the removal of what is stored at a path."""
         ...
 
     def below(self, path: bytes) -> Iterable[bytes]:
-        """Return the paths of all stored tables at a path and beneath it."""
+        """Return the paths of all that is stored at a path and beneath it."""
         ...
 
 
@@ -86,15 +91,13 @@ class KeyTree:
     def key_of(self, path: Path) -> Node:
         """Return the node at a path; Forgotten for one that was forgotten or never born.
 
-        Under a seed every path has a key, also of numbers that were never given out.
+        Under a seed every path above the segments has a key, also of numbers that were
+        never given out.
         """
         node = self._root
         for depth, index in enumerate(path):
             if node.kind is Kind.SEED:
-                key = node.key
-                for below in path[depth:]:
-                    key = child(key, below)
-                return Node(Kind.SEED, key)
+                return Node(Kind.SEED, self._derive(node.key, path, depth))
             table = self._open(node, path[:depth])
             found = table.get(index)
             table.wipe()
@@ -118,7 +121,8 @@ class KeyTree:
                 keys += [None] * len(indices)
                 continue
             if node.kind is Kind.SEED:
-                keys += map(SegmentKey, children(node.key, indices))
+                seeds = self._segments(node.key, inner, indices)
+                keys += [SegmentKey(seeds[i]) if i in seeds else None for i in indices]
             else:
                 table = self._open(node, inner)
                 keys += [self._segment_key(inner, index, table.get(index)) for index in indices]
@@ -131,32 +135,41 @@ class KeyTree:
     def birth(self, paths: Iterable[Path]) -> bool:
         """Give each path a key where it has none; return whether anything was staged.
 
-        Under seeds there is nothing to do. Under a table the child is added, with a fresh
-        random key, and the table is sealed anew under the same key (safe: see table.py);
-        the root does not change. Whoever calls never gives a number twice: a forgotten
-        path would be born again, with another key.
+        Under a seed a segment gets its salt, and there is nothing else to do. Under a
+        table the child is added, with a fresh random key, and the table is sealed anew
+        under the same key (safe: see table.py); the root does not change. Whoever calls
+        never gives a number twice: a forgotten path would be born again, with another key.
         """
         born = sorted(set(paths))
         _check(born, depth_max=SEGMENT_DEPTH)
         staged: dict[bytes, bytes] = {}
         self._bear(self._root, b"", born, staged)
-        for path, table in staged.items():
-            self._store.put(path, table)
+        for path, stored in staged.items():
+            self._store.put(path, stored)
         return bool(staged)
 
     def _bear(self, node: Node, path: bytes, born: list[Path], staged: dict[bytes, bytes]) -> None:
         if node.kind is Kind.SEED:
+            if len(path) <= INNER_DEPTH:
+                self._salt(born, staged)
             return
         family = self._family(node, path)
         count_before = len(family)
         for index, below in _by_child(born, path):
-            if index in family:
-                self._bear(family[index], path + bytes((index,)), below, staged)
-            else:
+            if index not in family:
                 family[index] = self._fresh(Kind.SEED)
+            self._bear(family[index], path + bytes((index,)), below, staged)
         if len(family) > count_before:
             staged[path] = seal_table(node.key, path, family, entropy=self._entropy)
         _wipe_all(family)
+
+    def _salt(self, born: list[Path], staged: dict[bytes, bytes]) -> None:
+        """Draw the salts of the segments among these paths, which lie below a seed."""
+        segments = [each for each in born if len(each) == SEGMENT_DEPTH]
+        for inner, siblings in groupby(segments, lambda each: each[:INNER_DEPTH]):
+            salts = Salts(self._store.get(inner), inner)
+            if salts.draw([each[INNER_DEPTH] for each in siblings], self._entropy):
+                staged[inner] = salts.pack()
 
     # forgetting
 
@@ -195,11 +208,10 @@ class KeyTree:
     ) -> Node | None:
         """Return the node that takes this one's place: itself if nothing changed, None for none."""
         if doomed[0] == path:
-            if node.kind is Kind.TABLE:
-                staged.update(dict.fromkeys(self._store.below(path)))
+            staged.update(dict.fromkeys(self._store.below(path)))
             return None
         if node.kind is Kind.SEED:
-            family = _expand(node, census.born(path))
+            family = self._expand(node, path, census.born(path))
         else:
             family = self._family(node, path)
         lost = self._take_out(family, path, doomed, census, staged)
@@ -207,8 +219,7 @@ class KeyTree:
             replacement: Node | None = node
         elif path and not family and census.born(path).stop == fan_out(path):
             replacement = None  # nothing is left, and nothing will be born here
-            if node.kind is Kind.TABLE:
-                staged[path] = None
+            staged.update(dict.fromkeys(self._store.below(path)))
         else:
             replacement = self._fresh(Kind.TABLE)
             staged[path] = seal_table(replacement.key, path, family, entropy=self._entropy)
@@ -241,6 +252,32 @@ class KeyTree:
         return lost
 
     # leaves
+
+    def _derive(self, seed: Buffer, path: Path, depth: int) -> bytes:
+        """Return the key at a path out of the seed that stands `depth` levels down the way."""
+        key = bytes(seed)
+        for at in range(depth, len(path)):
+            if at == INNER_DEPTH:
+                found = self._segments(key, path[:at], [path[at]]).get(path[at])
+                if found is None:
+                    raise Forgotten(f"{spell(path)}: was never born, expected a segment that was")
+                key = found
+            else:
+                key = child(key, path[at])
+        return key
+
+    def _segments(self, seed: Buffer, inner: bytes, indices: Iterable[int]) -> dict[int, bytes]:
+        """Return the seeds of those segments of a node that were born, by their numbers in it."""
+        salts = Salts(self._store.get(inner), inner).of(indices)
+        return dict(zip((i for i, _ in salts), segment_seeds(seed, salts), strict=True))
+
+    def _expand(self, seed: Node, path: bytes, born: range) -> dict[int, Node]:
+        """Return the children of a seed, each with the key that derives from it."""
+        if len(path) == INNER_DEPTH:
+            keys = self._segments(seed.key, path, born)
+        else:
+            keys = dict(zip(born, children(seed.key, born), strict=True))
+        return {index: Node(Kind.SEED, key) for index, key in keys.items()}
 
     def _segment_key(self, inner: Path, index: int, node: Node | None) -> SegmentKey | None:
         if node is None:
@@ -281,11 +318,6 @@ def _by_child(paths: list[Path], path: bytes) -> Iterator[tuple[int, list[Path]]
     beneath = (each for each in paths if len(each) > depth)
     for index, group in groupby(beneath, lambda each: each[depth]):
         yield index, list(group)
-
-
-def _expand(seed: Node, born: range) -> dict[int, Node]:
-    keys = children(seed.key, born)
-    return {index: Node(Kind.SEED, key) for index, key in zip(born, keys, strict=True)}
 
 
 def _wipe_all(family: dict[int, Node]) -> None:
