@@ -61,6 +61,8 @@ class Keeper:
     epoch: int = 0
     checkpoint: Checkpoint = field(default_factory=lambda: Checkpoint(Entry(0), 0, True, 0))
     next_segment: int = 1
+    free_percent: int = 0
+    """What commits are answered with: a pool that is short of space has all cleaning done."""
     places: dict[int, int] = field(default_factory=dict)
     free: list[int] = field(default_factory=list)
     others: list[int] = field(default_factory=list)
@@ -138,7 +140,7 @@ class EpochLessor:
         ids = range(max(first, 1), min(first + GROUP_SEGMENTS, keeper.next_segment))
         return [_grant(s, keeper.places.get(s)) for s in ids]
 
-    def commit(self, checkpoint: Checkpoint, *, freed: Sequence[SegmentId]) -> None:
+    def commit(self, checkpoint: Checkpoint, *, freed: Sequence[SegmentId]) -> int:
         """Name a checkpoint; the same again changes nothing, as the daemon has it."""
         keeper = self._current()
         if checkpoint.flushed < keeper.checkpoint.flushed:
@@ -149,6 +151,7 @@ class EpochLessor:
             if slot is not None:
                 keeper.free.append(slot)
         keeper.on_change()
+        return keeper.free_percent
 
     def _current(self) -> Keeper:
         if self.epoch != self.keeper.epoch:

@@ -127,7 +127,7 @@ class FakeLeases:
 
     def commit(
         self, volume: VolumeId, epoch: int, checkpoint: Checkpoint, *, freed: Sequence[SegmentId]
-    ) -> None:
+    ) -> int:
         """See Leases."""
         known = self._known(volume, epoch, "commit", checkpoint, tuple(freed))
         with self.lock:
@@ -136,6 +136,7 @@ class FakeLeases:
                 slot = known.slots.pop(segment, None)
                 if slot is not None:
                     self.free.insert(0, slot)
+            return 0
 
     def _known(self, volume: VolumeId, epoch: int, *call: object) -> FakeVolume:
         self.calls.append(call)

@@ -129,8 +129,8 @@ class _Ends:
             end.settimeout(None)
         self.seen: list[object] = []
         self.answer = True
-        self.daemon = Channel(pair[0], _EXPORTER, self._on_call, replies=Statistics)
-        self.exporter = Channel(pair[1], _DAEMON, self._on_call, replies=Granted)
+        self.daemon = Channel(pair[0], _EXPORTER, self._on_call, replies=(Statistics,))
+        self.exporter = Channel(pair[1], _DAEMON, self._on_call, replies=(Granted,))
         self.threads = [threading.Thread(target=each.run) for each in (self.daemon, self.exporter)]
         for each in self.threads:
             each.start()
@@ -215,7 +215,7 @@ def test_channel_unread_peer_does_not_hold_us_forever(pair: Pair) -> None:
     """Sending to a peer that reads nothing ends with Lost, not with a thread that hangs."""
     for each in pair:
         each.settimeout(None)
-    channel = Channel(pair[0], _EXPORTER, lambda _channel, _call: None, replies=Statistics)
+    channel = Channel(pair[0], _EXPORTER, lambda _channel, _call: None, replies=(Statistics,))
     pair[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 0, 10_000))
     with pytest.raises(Lost):
         _send_forever(channel)

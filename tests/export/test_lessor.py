@@ -23,6 +23,7 @@ from scrubjay.export.messages import (
     CHANNEL_VERSION,
     Attached,
     Commit,
+    Committed,
     Done,
     Failed,
     FromDaemon,
@@ -191,7 +192,7 @@ def test_lessor_daemon_dies_in_the_middle_of_a_commit_sends_it_again(stage: _Sta
             seen.append(receive(connection, decoder))
             assert not done.is_set()
             if len(seen) == 2:
-                send(connection, Done(id=seen[1].id if seen[1] else 0))
+                send(connection, Committed(id=seen[1].id if seen[1] else 0, free_percent=50))
                 thread.join(timeout=30)
     listener.close()
     assert done.is_set()

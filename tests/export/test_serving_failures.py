@@ -246,7 +246,7 @@ def test_write_in_pieces_over_a_failed_sync_is_refused(volume: Volume, command: 
     class Poisoning(Script):
         """Poisons the volume at its third receive."""
 
-        def recv_into(self, buffer: memoryview, /) -> int:
+        def recv_into(self, buffer: memoryview, size_bytes: int = 0, flags: int = 0, /) -> int:
             if len(self._receives) < 6:
                 volume.disk.poisoned = wire.EIO
             return super().recv_into(buffer)

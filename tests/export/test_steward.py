@@ -42,12 +42,12 @@ class _Lessor:
         self._check()
         return self.leases.group(_VOLUME, 1, group)
 
-    def commit(self, checkpoint: Checkpoint, *, freed: Sequence[SegmentId]) -> None:
+    def commit(self, checkpoint: Checkpoint, *, freed: Sequence[SegmentId]) -> int:
         self._check()
         if self.commit_refusal is not None:
             raise self.commit_refusal
-        self.leases.commit(_VOLUME, 1, checkpoint, freed=freed)
         self.commits.append(checkpoint)
+        return self.leases.commit(_VOLUME, 1, checkpoint, freed=freed)
 
     def _check(self) -> None:
         if self.refusal is not None:

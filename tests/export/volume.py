@@ -128,7 +128,7 @@ class Script:
         """Receives that nobody asked for."""
         return len(self._receives)
 
-    def recv_into(self, buffer: memoryview, /) -> int:
+    def recv_into(self, buffer: memoryview, size_bytes: int = 0, flags: int = 0, /) -> int:
         """Fill the buffer with the next receive, or as much of it as fits; 0 at the end."""
         assert len(buffer), "a receive into nothing would look like a client that has left"
         if not self._receives:

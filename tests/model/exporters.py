@@ -58,9 +58,11 @@ class LocalLessor:
         """Return the grants of a group."""
         return self._noted(self._asked(lambda leases: leases.group(self.volume, self.epoch, group)))
 
-    def commit(self, checkpoint: Checkpoint, *, freed: Sequence[SegmentId]) -> None:
+    def commit(self, checkpoint: Checkpoint, *, freed: Sequence[SegmentId]) -> int:
         """Name a checkpoint."""
-        self._asked(lambda leases: leases.commit(self.volume, self.epoch, checkpoint, freed=freed))
+        return self._asked(
+            lambda leases: leases.commit(self.volume, self.epoch, checkpoint, freed=freed)
+        )
 
     def _asked(self, call: Callable[[Leases], _ReplyT]) -> _ReplyT:
         """Ask whichever daemon there is, and again where its answer was lost."""

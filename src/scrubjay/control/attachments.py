@@ -134,11 +134,10 @@ class Attachments:
         with self._keeper.reading() as view:
             while len(found) < limit:
                 rows = self._keeper.index.volumes(after=after, limit=_PAGE)
-                found += [
-                    self._served(row.id, view.volume(row.id))
-                    for row in rows
-                    if self._liveness.attached(row.id)
-                ]
+                for row in rows:
+                    if self._liveness.attached(row.id):
+                        with contextlib.suppress(NotFound):  # gone since the index was asked
+                            found.append(self._served(row.id, view.volume(row.id)))
                 if len(rows) < _PAGE:
                     break
                 after = rows[-1].name

@@ -82,6 +82,13 @@ class Keeper:
         """The sink's epoch under which the pool is sealed."""
         return self._pool.epoch
 
+    @property
+    def free_percent(self) -> int:
+        """How many slots of a hundred nobody holds, rounded down."""
+        counts = self._pool.counts
+        free = counts.never_used + counts.free
+        return 100 * free // (free + counts.leased + counts.metadata)
+
     def now(self) -> dt.datetime:
         """Return the time, as records hold it."""
         return at(self._clock.now_ns())

@@ -106,10 +106,11 @@ class Leases:
 
     def commit(
         self, volume: VolumeId, epoch: int, checkpoint: Checkpoint, *, freed: Sequence[SegmentId]
-    ) -> None:
+    ) -> int:
         """Name a checkpoint and free the slots of `freed`; the same again changes nothing.
 
-        A segment in `freed` that has no slot any more is passed over.
+        A segment in `freed` that has no slot any more is passed over. Returns how much of
+        the pool is free, in percent.
         """
         with self._keeper.changing(frees=True) as change:
             record = _held(change, volume, epoch)
@@ -127,6 +128,7 @@ class Leases:
             _free(change, record, freed)
             renewed = msgspec.structs.replace(record, checkpoint=at)
             change.put(volume_key(volume), encode(renewed))
+        return self._keeper.free_percent
 
 
 def _held(view: View, volume: VolumeId, epoch: int) -> VolumeRecord:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -83,8 +84,16 @@ class Volumes:
             owner = None
             if tenant is not None:
                 owner = TenantNo(resolve_tenant(self._keeper, view, tenant).id)
-            rows = self._keeper.index.volumes(after=after, limit=limit, tenant=owner)
-            return [self.shown(view, row.id) for row in rows]
+            volumes: list[Volume] = []
+            wanted = limit
+            while wanted:
+                rows = self._keeper.index.volumes(after=after, limit=wanted, tenant=owner)
+                for row in rows:
+                    after = row.name
+                    with contextlib.suppress(NotFound):  # gone since the index was asked
+                        volumes.append(self.shown(view, row.id))
+                wanted = limit - len(volumes) if len(rows) == wanted else 0
+            return volumes
 
     def resize(self, reference: str, *, size_bytes: int, check: Callable[[Volume], None]) -> Volume:
         """Let a volume grow; `check` may raise before anything changes."""

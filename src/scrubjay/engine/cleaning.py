@@ -28,6 +28,10 @@ __all__ = ["Cleaner"]
 UTILIZATION = 0.6
 """Live share of the held segments below which cleaning works (FINDINGS: 60 % costs a
 write amplification of 1.4)."""
+UTILIZATION_IN_PLENTY = 0.3
+"""The same between writes, in a pool of which `PLENTY_PERCENT` is free: what is cleaned
+later has less left to move. From there it rises to the other, at `SCARCE_PERCENT`."""
+PLENTY_PERCENT, SCARCE_PERCENT = 50, 25
 SLACK_SEGMENTS = 8
 """Held segments that small volumes may waste."""
 SLICE_BYTES = 96 * KIB
@@ -80,16 +84,21 @@ class Cleaner:
         self.redo: set[int] = set()
         """Emptied, or nearly, before a crash: looked at again before any other."""
         self._looked_at = 1
+        self.free_percent = 0
+        """How much of the pool was free when it was last heard of."""
         self.debt_bytes = 0
         """What is still to be looked at to keep pace with the writes."""
         self.moved_bytes = 0
 
-    def wants(self, *, held_segments: int) -> bool:
-        """Tell whether the volume holds more segments than its live sectors justify."""
-        held = held_segments - len(self.evacuated) - SLACK_SEGMENTS
-        return (
-            bool(self.redo) or held * SECTORS_PER_SEGMENT * UTILIZATION > self._usage.live_sectors
-        )
+    def wants(self, *, held_segments: int, busy: bool) -> bool:
+        """Tell whether the volume holds more segments than its live sectors justify.
+
+        Segments that the next checkpoint frees are not counted. `busy`: clients wait for it.
+        """
+        freed = len(self.evacuated | self._usage.empty)
+        held = (held_segments - freed - SLACK_SEGMENTS) * SECTORS_PER_SEGMENT
+        share = _share_in(self.free_percent) if busy else UTILIZATION
+        return bool(self.redo) or held * share > self._usage.live_sectors
 
     def step(self) -> bool:
         """Do one slice; return False when there is nothing worth cleaning."""
@@ -258,6 +267,13 @@ class Cleaner:
             pass
         msg = f"segment {victim} offset {unit.offset_bytes}: unit does not open while cleaning"
         raise Corrupt(msg)
+
+
+def _share_in(free_percent: int) -> float:
+    """Return the live share below which cleaning works while clients write."""
+    plenty = (free_percent - SCARCE_PERCENT) / (PLENTY_PERCENT - SCARCE_PERCENT)
+    plenty = min(max(plenty, 0.0), 1.0)
+    return UTILIZATION - plenty * (UTILIZATION - UTILIZATION_IN_PLENTY)
 
 
 def _runs(indexes: list[int]) -> Iterator[tuple[int, int]]:

@@ -272,7 +272,7 @@ class Disk:
 
     def wants_cleaning(self) -> bool:
         """Tell whether more is held than the live sectors justify."""
-        return self._cleaner.wants(held_segments=self._held)
+        return self._cleaner.wants(held_segments=self._held, busy=False)
 
     def checkpoint(self, *, release: Sequence[int] = (), closing: bool = False) -> Iterator[None]:
         """Write a checkpoint, slice by slice; hold the lock around each `next`.
@@ -355,7 +355,7 @@ class Disk:
         with self.lock:  # nothing needs them any more, and soon they are another's
             for segment in prepared.freed:
                 self._segments.drop(segment)
-        self._lessor.commit(
+        self._cleaner.free_percent = self._lessor.commit(
             Checkpoint(prepared.root, prepared.sequence, clean, prepared.live_sectors),
             freed=prepared.freed,
         )
@@ -436,7 +436,7 @@ class Disk:
     def _opened(self, segment: int, state: int) -> None:
         self.opened_segments += 1
         self._usage.opened(segment, state)
-        if state == MAIN and self._cleaner.wants(held_segments=self._held):
+        if state == MAIN and self._cleaner.wants(held_segments=self._held, busy=True):
             self._cleaner.debt_bytes += 3 * SEGMENT_BYTES
 
     def _is_open(self, segment: int) -> bool:

@@ -80,6 +80,10 @@ class Lessor(Protocol):
         """Return the grants of segments 64 * group ... 64 * group + 63 that were born."""
         ...
 
-    def commit(self, checkpoint: Checkpoint, *, freed: Sequence[SegmentId]) -> None:
-        """Name a new checkpoint and free the slots of `freed`, in one commit."""
+    def commit(self, checkpoint: Checkpoint, *, freed: Sequence[SegmentId]) -> int:
+        """Name a new checkpoint and free the slots of `freed`, in one commit.
+
+        Returns how much of the pool is free now, in percent: what it is not short of needs
+        no cleaning in a hurry.
+        """
         ...

@@ -94,12 +94,12 @@ class Channel(Generic[_IncomingT]):
         decoder: msgspec.msgpack.Decoder[_IncomingT],
         serve: Callable[[Channel[_IncomingT], _IncomingT], None],
         *,
-        replies: type[Message],
+        replies: tuple[type[Message], ...],
     ) -> None:
         self._connection = connection
         self._decoder = decoder
         self._serve = serve
-        self._replies = (Done, Failed, replies)
+        self._replies: tuple[type[Message], ...] = (Done, Failed, *replies)
         self._lock = threading.Lock()
         self._sending = threading.Lock()
         self._waiting: dict[int, queue.SimpleQueue[Message | None]] = {}

@@ -31,7 +31,7 @@ from scrubjay.export.messages import (
     CHANNEL_VERSION,
     Attached,
     Commit,
-    Done,
+    Committed,
     Failed,
     FromDaemon,
     Goodbye,
@@ -120,7 +120,7 @@ class RemoteLessor:
         """Return the grants of one group of the directory; see Lessor."""
         return self._grants(Group(group=group))
 
-    def commit(self, checkpoint: Checkpoint, *, freed: Sequence[SegmentId]) -> None:
+    def commit(self, checkpoint: Checkpoint, *, freed: Sequence[SegmentId]) -> int:
         """Name a new checkpoint and free segments; see Lessor."""
         call = Commit(
             root=checkpoint.root,
@@ -130,7 +130,7 @@ class RemoteLessor:
             freed=tuple(freed),
         )
         with self._ordered:
-            self._call(call, Done)
+            return self._call(call, Committed).free_percent
 
     def poisoned(self, reason: str) -> None:
         """Tell the daemon that the medium failed, now and after each of its restarts."""
@@ -235,7 +235,7 @@ class RemoteLessor:
         except BaseException:
             connection.close()
             raise
-        channel = Channel(connection, _DECODER, self._on_call, replies=Granted)
+        channel = Channel(connection, _DECODER, self._on_call, replies=(Granted, Committed))
         with self._changed:
             self._channel = channel
             self._attachment = self._attachment or attachment

@@ -23,6 +23,7 @@ __all__ = [
     "Attached",
     "Child",
     "Commit",
+    "Committed",
     "Detach",
     "Done",
     "End",
@@ -62,6 +63,7 @@ _U64 = Annotated[int, Meta(ge=0)]  # msgspec itself refuses what is longer than 
 _SegmentId = Annotated[int, Meta(ge=0, lt=1 << 36)]
 _Token = Annotated[bytes, Meta(min_length=TOKEN_BYTES, max_length=TOKEN_BYTES)]
 _Path = Annotated[str, Meta(min_length=1, max_length=4096)]
+_Percent = Annotated[int, Meta(ge=0, le=100)]
 _Text = Annotated[str, Meta(max_length=4096)]
 _Key = Annotated[bytes, Meta(max_length=32)]
 
@@ -163,6 +165,12 @@ class Commit(Message, frozen=True, tag=15):
     clean: bool
     live_sectors: _U64
     freed: tuple[_SegmentId, ...]
+
+
+class Committed(Message, frozen=True, tag=18):
+    """The answer to Commit: how much of the pool is free now."""
+
+    free_percent: _Percent
 
 
 class Poisoned(Message, frozen=True, tag=16):
@@ -271,7 +279,7 @@ class End(Message, frozen=True, tag=54):
 
 
 FromExporter = Hello | Lease | Group | Commit | Poisoned | Goodbye | Done | Failed | Statistics
-FromDaemon = Attached | Granted | Done | Failed | Detach | Stop | Resize | Survey
+FromDaemon = Attached | Granted | Committed | Done | Failed | Detach | Stop | Resize | Survey
 ToParent = Fork | ListFamily | End
 FromParent = Forked | Family | Done | Failed
 

@@ -27,8 +27,8 @@ _UNSENT_MAX = 1 << 16
 class Stream(Protocol):
     """What a connection needs of a socket."""
 
-    def recv_into(self, buffer: memoryview, /) -> int:
-        """Wait for bytes; 0 when the client sends no more."""
+    def recv_into(self, buffer: memoryview, size_bytes: int, flags: int, /) -> int:
+        """Wait for bytes, with MSG_DONTWAIT for none; 0 when the client sends no more."""
         ...
 
     def send(self, data: Buffer, flags: int, /) -> int:

@@ -20,6 +20,7 @@ from scrubjay.base.units import KIB, MIB
 from scrubjay.engine.disk import Disk
 from scrubjay.engine.writing import AppendFailed
 from scrubjay.export.flushing import Flusher
+from scrubjay.export.receiving import Receiver
 from scrubjay.export.sending import Sender, Stream
 from scrubjay.nbd import transmission, wire
 from scrubjay.nbd.transmission import Rules
@@ -71,7 +72,7 @@ class Connection:
         upkeep: Upkeep,
         complain: Callable[[str], None],
     ) -> None:
-        self._receive = sock.recv_into
+        self._receive = Receiver(sock).receive
         self._sender = Sender(sock, disk)
         self._disk = disk
         self._rules = rules

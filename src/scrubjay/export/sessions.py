@@ -34,7 +34,7 @@ from scrubjay.export.messages import (
     CHANNEL_VERSION,
     Attached,
     Commit,
-    Done,
+    Committed,
     FromExporter,
     Goodbye,
     Granted,
@@ -94,8 +94,8 @@ class Leases(Protocol):
 
     def commit(
         self, volume: VolumeId, epoch: int, checkpoint: Checkpoint, *, freed: Sequence[SegmentId]
-    ) -> None:
-        """Name a checkpoint and free segments, in one durable commit."""
+    ) -> int:
+        """Name a checkpoint and free segments, in one durable commit; percent free then."""
         ...
 
 
@@ -209,7 +209,7 @@ class Sessions:
         connection.settimeout(None)
         if not isinstance(hello, Hello):
             raise Denied(f"process {pid}: said no hello, expected one")
-        channel = Channel(connection, _DECODER, self._obey, replies=Statistics)
+        channel = Channel(connection, _DECODER, self._obey, replies=(Statistics,))
         session = Session(hello, pid=pid, channel=channel)
         try:
             self._admit(hello, session)
@@ -277,8 +277,8 @@ class Sessions:
                     Entry(call.root), call.flushed, call.clean, call.live_sectors
                 )
                 freed = [SegmentId(segment) for segment in call.freed]
-                leases.commit(volume, epoch, checkpoint, freed=freed)
-                return Done(id=call.id)
+                free_percent = leases.commit(volume, epoch, checkpoint, freed=freed)
+                return Committed(id=call.id, free_percent=free_percent)
             case Poisoned():
                 _log.error("volume.poisoned", volume=str(volume), reason=call.reason)
                 self._on_poisoned(volume, call.reason)

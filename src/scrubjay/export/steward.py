@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -220,30 +219,35 @@ class Steward:
                     break
             self._feed()
             self._breathe()
-        synced: Future[None] = Future()
-        threading.Thread(target=self._sync, args=(synced,), name="sync", daemon=True).start()
-        while not synced.done():
-            self._feed()
-            with self._changed:
-                self._changed.wait_for(lambda: synced.done() or self._kicks != self._asked)
         try:
-            synced.result()
+            self._sync()
         except OSError as error:
             self._poison(f"sync failed: {error.strerror or error}")
             raise
         self._uncommitted = True
         self._commit()
 
-    def _sync(self, synced: Future[None]) -> None:
+    def _sync(self) -> None:
         """Sync in a thread of its own: that may take longer than the segments ahead last."""
-        try:
-            self._disk.sync()
-        except BaseException as error:  # noqa: BLE001 - it is the waiting thread's
-            synced.set_exception(error)
-        else:
-            synced.set_result(None)
-        with self._changed:
-            self._changed.notify_all()
+        results: list[BaseException | None] = []
+
+        def sync() -> None:
+            result: BaseException | None = None
+            try:
+                self._disk.sync()
+            except BaseException as error:  # noqa: BLE001 - it is the waiting thread's
+                result = error
+            with self._changed:
+                results.append(result)
+                self._changed.notify_all()
+
+        threading.Thread(target=sync, name="sync", daemon=True).start()
+        while not results:
+            self._feed()
+            with self._changed:
+                self._changed.wait_for(lambda: results or self._kicks != self._asked)
+        if results[0] is not None:
+            raise results[0]
 
     def _feed(self) -> None:
         """In the middle of a checkpoint, lease ahead if somebody kicked since the last time."""
