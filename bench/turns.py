@@ -67,9 +67,10 @@ def compare(
 ) -> Comparison:
     """Measure `row` on every peer, `turn_count` times each, in alternation.
 
-    What one turn left dirty is written back before the next begins. Every turn draws
-    its blocks anew, the same for all peers: a log whose blocks are overwritten in the
-    order in which they were written would clean itself.
+    What one turn left dirty is written back before the next begins, and the other servers
+    stand still meanwhile: what a server does when it is idle (Scrubjay cleans) disturbs
+    none but itself. Every turn draws its blocks anew, the same for all peers: a log whose
+    blocks are overwritten in the order in which they were written would clean itself.
     """
     job = replace(row.job, seconds=seconds)
     turns: dict[str, tuple[Turn, ...]] = {peer.name: () for peer in peers}
@@ -79,8 +80,10 @@ def compare(
             if row.cold:
                 peer.drop_caches()
             pids = peer.pids()
+            others = {pid for other in peers for pid in other.pids()} - {*pids}
             before_s = machine.cpu_s(pids)
-            figures = run(job, [uris[peer.name]], seed=index + 1)
+            with machine.stopped(others):
+                figures = run(job, [uris[peer.name]], seed=index + 1)
             used_s = machine.cpu_s(pids) - before_s
             turns[peer.name] += (Turn(figures, used_s * 1e6 / figures.requests),)
     return Comparison(row, turns)

@@ -2,11 +2,13 @@
 
 import os
 import socket
+import subprocess
 import threading
 from pathlib import Path
 
 from bench import machine
 from bench.product import server_pid
+from tests.export.rig import until
 
 
 def test_written_bytes_after_writes_counts_files_and_not_sockets(tmp_path: Path) -> None:
@@ -51,3 +53,25 @@ def _greet_once(listener: socket.socket) -> None:
     with connection:
         connection.sendall(b"NBDMAGICIHAVEOPT\0\3")
         connection.recv(100)
+
+
+def test_stopped_processes_stand_still_and_go_on_afterwards() -> None:
+    """A server that is not measured takes no processor time from the one that is."""
+
+    def state(pid: int) -> str:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+    with subprocess.Popen(["sleep", "60"]) as process:
+        try:
+            with machine.stopped([process.pid]):
+                until(lambda: state(process.pid) == "T")
+            until(lambda: state(process.pid) == "S")
+        finally:
+            process.kill()
+
+
+def test_stopped_goes_on_where_a_process_has_ended() -> None:
+    """A server that ends while it stands still is no trouble."""
+    with subprocess.Popen(["sleep", "60"]) as process, machine.stopped([process.pid]):
+        process.kill()
+        process.wait()

@@ -9,6 +9,7 @@ import pytest
 from scrubjay.base.errors import Conflict, Invalid, NotFound
 from scrubjay.base.ids import LineageNo, VolumeId
 from scrubjay.base.units import GIB, MIB, TIB
+from scrubjay.control.view import View
 from scrubjay.control.volumes import Volume
 from tests.control.rig import World
 
@@ -132,3 +133,22 @@ def test_volume_shown_says_whether_it_is_attached(world: World) -> None:
     assert world.volumes.find("a").attached
     world.exporters.die(VolumeId(made.id))
     assert not world.volumes.find("a").attached
+
+
+def test_volumes_are_listed_past_one_that_is_gone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A volume that was forgotten after the index was asked ends no page, and no listing."""
+    for name in ("a", "b", "c", "d"):
+        world.volumes.create(name, tenant="acme", size_bytes=GIB)
+    gone = world.volumes.find("b").id
+    shown = world.volumes.shown
+
+    def shown_unless_gone(view: View, volume: VolumeId) -> Volume:
+        if volume == gone:
+            raise NotFound(f"volume {volume}: unknown")
+        return shown(view, volume)
+
+    monkeypatch.setattr(world.volumes, "shown", shown_unless_gone)
+    pages = [world.volumes.page(after=after, limit=2) for after in ("", "c", "d")]
+    assert [[each.record.name for each in page] for page in pages] == [["a", "c"], ["d"], []]

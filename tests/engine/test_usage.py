@@ -183,3 +183,21 @@ def test_forget_of_a_segment_leaves_nothing_of_it() -> None:
     assert segment not in ledger.usage.empty
     ledger.named.update(kept)
     ledger.check()
+
+
+def test_settle_in_portions_ends_where_settle_at_once_does() -> None:
+    """A trim that displaces a million entries is accounted for bit by bit, and as a whole."""
+    whole, parts = Ledger(), Ledger()
+    segment = whole.open(MAIN)
+    assert parts.open(MAIN) == segment
+    for ledger in (whole, parts):
+        entries = [entry for _ in range(30) for entry in ledger.put(segment, 4)]
+        ledger.usage.displaced += [0, *entries[:50], *entries[90:]]
+    portions = 0
+    while parts.usage.displaced:
+        parts.usage.settle(most=7)
+        portions += 1
+    whole.usage.settle()
+    assert portions == 12
+    assert parts.usage.live_sectors == whole.usage.live_sectors == 40
+    assert parts.usage.dead(segment) == whole.usage.dead(segment)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-from scrubjay.base.errors import Conflict, NoSpace, ScrubjayError, Unavailable
+from scrubjay.base.errors import Conflict, Corrupt, NoSpace, ScrubjayError, Unavailable
 from scrubjay.base.ids import SegmentId, VolumeId
 from scrubjay.base.units import MIB, SEGMENT_BYTES, SLOTS_OFFSET_BYTES
 from scrubjay.engine.disk import Disk
@@ -57,10 +57,10 @@ class _Lessor:
 class _Stage:
     """A disk, and its steward in a thread."""
 
-    def __init__(self, *, slots: int, pace: Pace) -> None:
+    def __init__(self, *, slots: int, pace: Pace, next_segment: int) -> None:
         self.leases = FakeLeases(slots)
-        self.leases.volumes[_VOLUME] = FakeVolume(1, 512 * MIB)
-        self.leases.volumes[_VOLUME].epoch = 1
+        volume = self.leases.volumes[_VOLUME] = FakeVolume(1, 512 * MIB)
+        volume.epoch, volume.next_segment = 1, next_segment
         self.lessor = _Lessor(self.leases)
         self.medium = SimulatedMedium(SLOTS_OFFSET_BYTES + slots * SEGMENT_BYTES)
         attachment = self.leases.attachment(_VOLUME, 1)
@@ -115,8 +115,9 @@ def stage() -> Iterator[Callable[..., _Stage]]:
     """Makes a stage; what it leaves running is ended."""
     made: list[_Stage] = []
 
-    def make(*, slots: int = 64, pace: Pace | None = None) -> _Stage:
-        made.append(_Stage(slots=slots, pace=pace or Pace(retry_s=0.01, idle_s=60)))
+    def make(*, slots: int = 64, pace: Pace | None = None, next_segment: int = 1) -> _Stage:
+        pace = pace or Pace(retry_s=0.01, idle_s=60)
+        made.append(_Stage(slots=slots, pace=pace, next_segment=next_segment))
         return made[-1]
 
     yield make
@@ -272,3 +273,22 @@ def test_steward_closed_lets_go_of_who_waits(stage: Make) -> None:
     one.close()
     waiter.join(timeout=30)
     assert not waiter.is_alive()
+
+
+def test_places_of_segments_are_asked_for_before_somebody_reads_them(stage: Make) -> None:
+    """A reader holds the volume's lock: it must not be the one who waits for the daemon."""
+    one = stage(next_segment=200)
+    until(lambda: not one.disk.unasked_groups())
+    asked = {call[1] for call in one.leases.calls if call[0] == "group"}
+    assert asked == {0, 1, 2, 3}
+
+
+def test_places_are_not_learned_of_a_volume_that_was_destroyed(stage: Make) -> None:
+    """An answer that comes after the keys were dropped brings none of them back (I3)."""
+    one = stage()
+    assert one.write(0)
+    one.disk.forget_keys()
+    one.disk.learn(0)
+    out = memoryview(bytearray(4096))
+    with pytest.raises(Corrupt):
+        one.disk.read_into(0, 1, out)

@@ -77,6 +77,7 @@ class Machine:
         """What the script sees; a PATH of the fakes alone."""
         return {
             "PATH": str(self.bin),
+            "SYSTEM_PYTHON": "python3",
             "JOURNAL": str(self.tree / "journal"),
             "BROKEN": str(self.tree / "broken"),
             "LISTS": str(self.tree / "lists"),

@@ -52,7 +52,12 @@ is live in between. Bounds replay, which takes about a second for the most. A ch
 syncs all that was written since the last, so a short distance makes the disk the limit."""
 MAP_LIMIT_PAGES = 16384
 """64 MiB of map: 32 GiB of volume before anything is evicted."""
-SETTLE_ENTRIES = 1024
+SETTLE_ENTRIES, SETTLE_ENTRIES_MAX = 4096, 65536
+"""Displaced entries that are worth accounting for, and how many of them at a time: one
+trim of 4 GiB displaces a million, and clients wait for no more than some 10 ms."""
+AHEAD_GROUPS = 256
+"""Asked for right after attaching: 256 GiB of log, so that no reader has to wait for the
+daemon. What is older is asked for when it is read."""
 _NO_MAP = MapRoot(0, 0)
 
 
@@ -212,6 +217,21 @@ class Disk:
 
     # --- Upkeep ----------------------------------------------------------------------
 
+    def unasked_groups(self) -> list[int]:
+        """Return the groups of segments that it pays to ask for ahead, the newest first."""
+        with self.lock:
+            return self._segments.unasked(below=self._unknown)[:AHEAD_GROUPS]
+
+    def learn(self, group: int) -> None:
+        """Ask where the segments of a group lie; without the lock, which a reader would hold.
+
+        Only for the thread that commits checkpoints: an answer from before a commit would
+        bring back what the commit has freed.
+        """
+        grants = self._lessor.group(group)
+        with self.lock:
+            self._segments.learn(group, grants)
+
     @property
     def starved(self) -> bool:
         """Whether a batch of writes may not find a segment; ask the steward for some first."""
@@ -253,7 +273,7 @@ class Disk:
     def maintain(self) -> None:
         """Do a little upkeep after a batch: settle, and clean to keep pace with writes."""
         if len(self._usage.displaced) >= SETTLE_ENTRIES:
-            self._usage.settle()
+            self._usage.settle(most=SETTLE_ENTRIES_MAX)
         if self._cleaner.debt_bytes > 0:
             self.clean()
 

@@ -76,10 +76,22 @@ class Segments:
     def base(self, segment: int) -> int | None:
         """Return where the segment begins on the medium, or None where it has no slot."""
         base = self._bases.get(segment)
-        if base is None and segment // GROUP_SEGMENTS not in self._groups and not self._dropped:
-            self._ask(segment // GROUP_SEGMENTS)
+        group = segment // GROUP_SEGMENTS
+        if base is None and group not in self._groups and not self._dropped:
+            self.learn(group, self._lessor.group(group))
             base = self._bases.get(segment)
         return base
+
+    def unasked(self, *, below: int) -> list[int]:
+        """Return the groups with ids below `below` that were not asked for, newest first."""
+        groups = range((below - 1) // GROUP_SEGMENTS, -1, -1)
+        return [group for group in groups if group not in self._groups]
+
+    def learn(self, group: int, grants: Iterable[Grant]) -> None:
+        """Take in what the keeper says of a group, if it may still be known."""
+        if not self._dropped:
+            self.add(grants)
+            self._groups.add(group)
 
     def place(self, entry: int) -> Place | None:
         """Return the place of an entry's stripe; None where its segment has no slot."""
@@ -138,7 +150,3 @@ class Segments:
         if len(self.places) + count > PLACES_MAX:
             for old in list(self.places)[: PLACES_MAX >> 3]:
                 del self.places[old]
-
-    def _ask(self, group: int) -> None:
-        self.add(self._lessor.group(group))
-        self._groups.add(group)

@@ -9,6 +9,8 @@ and a segment is freed only when its bits say so (docs/format/log.md).
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 from scrubjay.engine.entry import SEGMENT_SHIFT
 from scrubjay.engine.paged import PagedMap
 
@@ -21,6 +23,8 @@ _WRITTEN, _STATE = 64, 65
 _PER_LEAF_SHIFT = 2
 _PER_LEAF_MASK = 3
 LEAVES_PER_SEGMENT_OF_MOVES = 8
+_LAST_POSITION = 4095
+_NO_FLAGS, _FLAG = b"0" * 4096, ord("1")
 
 
 class Usage:
@@ -124,66 +128,48 @@ class Usage:
                 self.live[segment] += 1
                 self.empty.discard(segment)
 
-    def settle(self) -> None:
-        """Account for every displaced entry."""
-        displaced = self.displaced
-        if not displaced:
-            return
-        self.displaced = []
-        displaced.sort()  # by segment, so that each is looked up once; their order means nothing
-        live, pages, dirty = self.live, self._pages.leaves, self._pages.dirty
-        met = -1
-        page = self._moves.leaf(0)
-        at = killed = index = 0
-        whole_units = True
-        count = len(displaced)
-        while index < count:
-            entry = displaced[index]
-            index += 1
-            if not entry:
-                continue
-            segment = entry >> SEGMENT_SHIFT
-            if segment != met:
-                if killed:
-                    self._killed(met, killed)
-                    killed = 0
-                if segment not in live:
-                    self.count(segment)
-                leaf = segment >> _PER_LEAF_SHIFT
-                page = pages.get(leaf) or self._pages.writable(leaf)
-                dirty.add(leaf)
-                at = (segment & _PER_LEAF_MASK) << _WORDS_SHIFT
-                met = segment
-                whole_units = segment not in self.moved
-            position = (entry >> 16 & 4095) + (entry & 15)
-            word = at + (position >> 6)
-            if (
-                entry & 255 == 0x30  # the first sector of a unit of four: all four at once
-                and whole_units
-                and index + 2 < count
-                and displaced[index + 2] == entry + 3
-                and displaced[index] == entry + 1
-                and displaced[index + 1] == entry + 2
-                and position & 63 < 61
-            ):
-                index += 3
-                bits = 15 << (position & 63)
-                killed += (bits & ~page[word]).bit_count()
-                page[word] |= bits
-                continue
-            bit = 1 << (position & 63)
-            fresh = not page[word] & bit
-            if fresh:
-                page[word] |= bit
-                killed += 1
-            if segment in self.moved:  # though it may be replay that says so again
+    def settle(self, *, most: int | None = None) -> None:
+        """Account for every displaced entry, or for some where there are more than `most`."""
+        while self.displaced:  # again for what they displace in turn
+            displaced, self.displaced = self.displaced[:most], self.displaced[most:] if most else []
+            self._settle(displaced)
+            if most:
+                break
+
+    def _settle(self, displaced: list[int]) -> None:
+        displaced.sort()  # by segment; otherwise their order means nothing
+        start, stop = bisect_left(displaced, 1), len(displaced)
+        while start < stop:
+            segment = displaced[start] >> SEGMENT_SHIFT
+            end = bisect_left(displaced, segment + 1 << SEGMENT_SHIFT, start)
+            if segment not in self.live:
+                self.count(segment)
+            killed = self._kill(segment, displaced[start:end])
+            if killed:
+                self._killed(segment, killed)
+            start = end
+
+    def _kill(self, segment: int, entries: list[int]) -> int:
+        """Set the dead bits of entries of one segment; return how many of them were new.
+
+        What stands in a segment that was moved is dead where it was moved to as well.
+        """
+        flags = bytearray(_NO_FLAGS)  # a digit for each position, the last one first
+        for entry in entries:
+            flags[_LAST_POSITION - ((entry >> 16 & 4095) + (entry & 15))] = _FLAG
+        dead = int(flags, 2)
+        page, at = self._words(segment)
+        before = int.from_bytes(page[at : at + 64].tobytes(), "little")
+        fresh = dead & ~before
+        page[at : at + 64] = memoryview((before | dead).to_bytes(512, "little")).cast("Q")
+        if segment in self.moved:  # though it may be replay that says so again
+            for entry in set(entries):
+                position = (entry >> 16 & 4095) + (entry & 15)
                 moved_to = self._moves[segment << 12 | position]
                 if moved_to:  # it lives on there, and was counted once
-                    self.live_sectors += fresh
-                    displaced.append(moved_to)
-                    count += 1
-        if killed:
-            self._killed(met, killed)
+                    self.live_sectors += fresh >> position & 1
+                    self.displaced.append(moved_to)
+        return fresh.bit_count()
 
     def forget(self, segment: int) -> list[int]:
         """Drop all that is known of a segment without slot and without live sectors.

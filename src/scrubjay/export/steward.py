@@ -67,7 +67,7 @@ class Steward:
         self._looked = 0
         """How many kicks there had been at the last look."""
         self._asked = 0
-        """And how many when a lease was last asked for in the middle of a checkpoint."""
+        """And how many when a lease was last asked for in the middle of something long."""
         self._closing = False
         self._uncommitted = False
         """A checkpoint is in the log and synced, and the pool does not name it yet."""
@@ -104,18 +104,32 @@ class Steward:
 
     def run(self) -> None:
         """Look after the disk until closed."""
-        while not self._closing and not self._disk.poisoned:
-            try:
-                self._look()
-            except (Conflict, Denied, NotFound) as error:
-                self._end(error)
-                return
-            except ScrubjayError as error:
-                self._complain(error.message)
-            except OSError as error:  # an append that failed: its segment is closed by now
-                self._complain(f"upkeep: {error.strerror or error}")
-            if not self._disk.poisoned:
+        go_on = self._attempt(self._learn)
+        while go_on and not self._closing and not self._disk.poisoned:
+            go_on = self._attempt(self._look)
+            if go_on and not self._disk.poisoned:
                 self._wait()
+
+    def _attempt(self, step: Callable[[], None]) -> bool:
+        """Do something, and complain where it fails; False where that is the end."""
+        try:
+            step()
+        except (Conflict, Denied, NotFound) as error:
+            self._end(error)
+            return False
+        except ScrubjayError as error:
+            self._complain(error.message)
+        except OSError as error:  # an append that failed: its segment is closed by now
+            self._complain(f"upkeep: {error.strerror or error}")
+        return True
+
+    def _learn(self) -> None:
+        """Ask where segments lie before somebody reads them, who would wait for the answer."""
+        for group in self._disk.unasked_groups():
+            if self._closing:
+                return
+            self._disk.learn(group)
+            self._feed()
 
     def finish(self) -> None:
         """After the thread has ended: have the pool name a checkpoint that was left over."""
@@ -250,7 +264,7 @@ class Steward:
             raise results[0]
 
     def _feed(self) -> None:
-        """In the middle of a checkpoint, lease ahead if somebody kicked since the last time."""
+        """In the middle of something long, lease ahead if somebody kicked since the last time."""
         if self._kicks != self._asked:
             self._asked = self._kicks
             with suppress(ScrubjayError):  # the next look hears it again
