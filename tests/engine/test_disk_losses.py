@@ -12,7 +12,9 @@ import pytest
 from scrubjay.base.errors import Corrupt, NoSpace
 from scrubjay.base.ports import Medium
 from scrubjay.base.units import SECTOR_BYTES, SEGMENT_BYTES, SLOTS_OFFSET_BYTES
+from scrubjay.engine import paged
 from scrubjay.engine.disk import Disk
+from scrubjay.engine.paged import FANOUT
 from tests.engine.fsck import fsck
 from tests.engine.rig import Machine
 
@@ -385,3 +387,24 @@ def _until_no_space(machine: Machine, append: Callable[[], None]) -> None:
             return
         machine.close_segment()
     raise AssertionError("there is always space")
+
+
+def test_map_full_of_pages_to_be_written_waits_for_a_checkpoint(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Writes all over a huge volume outrun no checkpoint: memory stays within the limit (I1)."""
+    monkeypatch.setattr(paged, "CLOGGED_PAGES_MIN", 8)
+    machine = Machine(slots=60, lbas=64 * FANOUT, map_limit_pages=1)
+    waited = 0
+    for leaf in range(64):
+        try:
+            machine.write((leaf * FANOUT, 1))
+        except NoSpace:
+            waited += 1
+            assert machine.disk.wants_checkpoint()
+            machine.checkpoint()
+            machine.write((leaf * FANOUT, 1))
+        assert machine.disk.counters.map_pages <= 20
+    assert waited
+    for leaf in range(64):
+        machine.read(leaf * FANOUT, 2)

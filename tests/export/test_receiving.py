@@ -44,11 +44,11 @@ class _Client:
         raise NotImplementedError
 
 
-def _waits(client: _Client, *, times: int, batch: int = 1) -> None:
+def _waits(client: _Client, *, times: int) -> None:
     receiver = Receiver(client, clock=client.clock)
     buffer = memoryview(bytearray(8))
     for _ in range(times):
-        assert receiver.receive(buffer, batch=batch) == 1
+        assert receiver.receive(buffer) == 1
         assert bytes(buffer[:1]) == b"x"
 
 
@@ -74,11 +74,11 @@ def test_client_that_becomes_slow_is_soon_awaited_asleep() -> None:
     receiver = Receiver(client, clock=client.clock)
     buffer = memoryview(bytearray(8))
     for _ in range(50):
-        receiver.receive(buffer, batch=1)
+        receiver.receive(buffer)
     client.after_s, client.looks = 0.01, 0
     client.due_s = client.now_s + client.after_s
     for _ in range(50):
-        receiver.receive(buffer, batch=1)
+        receiver.receive(buffer)
     assert client.looks < 100
 
 
@@ -87,11 +87,3 @@ def test_client_between_soon_and_slow_costs_little() -> None:
     client = _Client(after_s=150e-6)
     _waits(client, times=100)
     assert client.looks < 100
-
-
-def test_client_with_many_requests_in_flight_is_awaited_asleep() -> None:
-    """Its next requests gather meanwhile, and are served as one batch."""
-    client = _Client(after_s=30e-6)
-    _waits(client, times=100, batch=3)
-    assert client.sleeps == 100
-    assert not client.looks

@@ -27,8 +27,8 @@ Every error that Scrubjay raises on purpose has a class, by what you do next, an
 class has a code. The code, the HTTP status and the exit status of a class never change.
 The API answers with a problem (RFC 9457, `application/problem+json`) whose `code` is the
 class's, whose `detail` reads "subject id: observed, expected", and whose `hint` says what
-to do. The command line prints both and ends with the exit status. An NBD client gets the
-error number.
+to do. The command line prints both, with `--json` as an object with `code`, `detail` and
+`hint` on stderr, and ends with the exit status. An NBD client gets the error number.
 
 | code | what it means | HTTP | exit | NBD |
 |---|---|---|---|---|

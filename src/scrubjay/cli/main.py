@@ -54,7 +54,7 @@ def run(commands: typer.Typer) -> None:
         finally:
             typer.echo("", nl=False)  # which flushes: what fails, fails here
     except ScrubjayError as error:
-        fail(error)
+        fail(error, as_json="--json" in sys.argv)
         sys.exit(error.exit_status)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)

@@ -78,8 +78,12 @@ def note(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 
-def fail(error: ScrubjayError) -> None:
-    """Say what went wrong and what to do about it."""
+def fail(error: ScrubjayError, *, as_json: bool) -> None:
+    """Say what went wrong and what to do about it, on stderr; for programs as one object."""
+    if as_json:
+        problem = {"code": error.code, "detail": error.message, "hint": error.hint}
+        note(msgspec.json.encode(problem).decode())
+        return
     note(f"scrubjay: {error.message}")
     if error.hint:
         note(f"    hint: {error.hint}")

@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from scrubjay.cli import completing
 from scrubjay.cli.output import (
     AsJson,
     ago,
@@ -22,7 +23,10 @@ __all__ = ["commands"]
 
 commands = typer.Typer(no_args_is_help=True, help="Virtual disks.")
 
-_Name = Annotated[str, typer.Argument(metavar="VOLUME", help="Its name or id.")]
+_Name = Annotated[
+    str,
+    typer.Argument(metavar="VOLUME", help="Its name or id.", autocompletion=completing.volumes),
+]
 
 
 class _Forgotten(msgspec.Struct, frozen=True):
@@ -35,7 +39,7 @@ def create(
         str, typer.Argument(metavar="NAME", help="Up to 63 of a-z, 0-9, '.', '_', '-'.")
     ],
     *,
-    tenant: Annotated[str, typer.Option(help="Its owner.")],
+    tenant: Annotated[str, typer.Option(help="Its owner.", autocompletion=completing.tenants)],
     size: Annotated[str, typer.Option(help="As in 512MiB, 10GiB or 1.5TiB; 1MiB to 64TiB.")],
     json: AsJson = False,
 ) -> None:
@@ -52,7 +56,10 @@ def create(
 @commands.command("list", epilog="Example: scrubjay volume list --tenant acme")
 def list_(
     *,
-    tenant: Annotated[str | None, typer.Option(help="Only those of this owner.")] = None,
+    tenant: Annotated[
+        str | None,
+        typer.Option(help="Only those of this owner.", autocompletion=completing.tenants),
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """List the volumes."""

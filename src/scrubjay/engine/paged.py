@@ -51,6 +51,10 @@ def split_address(address: int) -> tuple[int, int, int]:
     return address >> _MAP_SHIFT & 3, address >> _LEVEL_SHIFT & 15, address & _INDEX_MASK
 
 
+CLOGGED_PAGES_MIN = 4096
+"""16 MiB of dirty pages may always be."""
+
+
 class PagedMap:
     """One paged map; not thread-safe, the disk's lock is around it."""
 
@@ -157,10 +161,15 @@ class PagedMap:
                 self.leaves.pop(index, None)
         return self._place(level, index, entry)
 
+    @property
+    def clogged(self) -> bool:
+        """Whether a checkpoint has to write pages before more may be made."""
+        return len(self.dirty) >= max(self.limit_pages, CLOGGED_PAGES_MIN)
+
     def evict(self) -> None:
         """Let go of the oldest clean pages while there are more than the limit."""
         excess = len(self.leaves) - self.limit_pages
-        if excess > 0:
+        if len(self.leaves) - len(self.dirty) > self.limit_pages >> 4 and excess > 0:
             excess += self.limit_pages >> 4
             for index in [i for i in self.leaves if i not in self.dirty][:excess]:
                 del self.leaves[index]

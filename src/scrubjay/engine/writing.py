@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 from array import array
 
+from scrubjay.base.errors import NoSpace
 from scrubjay.base.units import SECTOR_BYTES, TAG_BYTES, UNIT_SECTORS
 from scrubjay.engine.log import RESERVE_FOR_DROPS, RESERVE_SEGMENTS, Appender
 from scrubjay.engine.paged import EMPTY, FANOUT, LEAF_SHIFT, Page, PagedMap
@@ -48,12 +49,15 @@ class Writer:
     def write(self, lba: int, sectors: int, data: memoryview) -> None:
         """Write whole sectors; NoSpace, Corrupt, AppendFailed.
 
+        NoSpace also where the map is clogged (see there) and a checkpoint makes room.
         After NoSpace in the middle of a long write its first sectors are new, its
         others old, which is what a failed write may leave behind (I5).
         """
         log = self._log
         page = self._map.leaves.get(lba >> LEAF_SHIFT)
         if page is None:
+            if self._map.clogged:
+                raise NoSpace("map: full of pages to be written, expected a checkpoint first")
             page = self._map.writable(lba >> LEAF_SHIFT)
         staged = log.staged
         if not staged or staged + sectors * _ONE > log.limit or len(log.runs) >= log.runs_max:

@@ -4,8 +4,7 @@ To fall asleep and be woken by another processor takes some 40 us of both, most 
 virtual machine's exits; a client with one request in flight answers sooner than that. So a
 connection looks again a few times before it sleeps (as KVM's halt polling does): at queue
 depth 1 that is half as many requests again, for no more processor time. A client that
-stays away for longer is not waited for awake the next time, and one with many requests in
-flight never: while we sleep the next ones gather, and a batch of many is what is cheap.
+stays away for longer is not waited for awake the next time.
 """
 
 from __future__ import annotations
@@ -21,7 +20,6 @@ __all__ = ["Receiver"]
 _LOOKS_MAX = 32
 """Some 50 us: no more than falling asleep would have cost."""
 _SOON_S = 100e-6
-_BATCH_SMALL = 2
 
 
 class Receiver:
@@ -33,13 +31,8 @@ class Receiver:
         self._looks = 0
         """How often to look before sleeping."""
 
-    def receive(self, buffer: memoryview, *, batch: int) -> int:
-        """Wait for bytes; return how many came, 0 when the client sends no more.
-
-        `batch` is how many requests the last receive brought.
-        """
-        if batch > _BATCH_SMALL:
-            return self._receive_into(buffer, 0, 0)
+    def receive(self, buffer: memoryview) -> int:
+        """Wait for bytes; return how many came, 0 when the client sends no more."""
         since_s = self._clock()
         for _ in range(self._looks):
             try:

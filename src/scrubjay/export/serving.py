@@ -83,8 +83,6 @@ class Connection:
         self._out = memoryview(bytearray(OUT_BYTES))
         self._op = 0
         """Bytes of `_out` that wait to be sent."""
-        self._requests = 0
-        """How many requests the last batch began to serve."""
         self._unproven: list[int] = []
         """Where in `_out` stand the replies to writes that are not appended yet."""
         self._fua: list[Cookie] = []
@@ -128,7 +126,7 @@ class Connection:
         receive = self._receive
         while not self._ended:
             if not self._more:
-                received = receive(self._in[end:], batch=self._requests)
+                received = receive(self._in[end:])
                 if not received:
                     return
                 end += received
@@ -190,7 +188,6 @@ class Connection:
         pack_chunk, structured = wire.DATA_CHUNK.pack_into, rules.structured
         size_bytes, read_into, write = disk.size_bytes, disk.read_into, disk.write
         unproven, poisoned = self._unproven, disk.poisoned
-        requests = self._requests = 0
         if self._read is not None:
             done = self._continue_read()
             op = self._op
@@ -206,7 +203,6 @@ class Connection:
             if magic != wire.REQUEST_MAGIC:
                 self._ended = True
                 break
-            requests += 1
             error = check(flags, command, offset, length, size_bytes) or poisoned
             if error or command > 1 or (offset | length) & _SECTOR_MASK or length > PIECE_BYTES:
                 self._op = op
@@ -272,7 +268,7 @@ class Connection:
                 op = self._op
                 continue
             op = begin + length
-        self._op, self._requests = op, requests
+        self._op = op
         return start
 
     def _announce(self, start: int, end: int) -> None:
