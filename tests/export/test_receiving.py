@@ -48,7 +48,7 @@ def _waits(client: _Client, *, times: int) -> None:
     receiver = Receiver(client, clock=client.clock)
     buffer = memoryview(bytearray(8))
     for _ in range(times):
-        assert receiver.receive(buffer) == 1
+        assert receiver.receive(buffer, gather=False) == 1
         assert bytes(buffer[:1]) == b"x"
 
 
@@ -74,11 +74,11 @@ def test_client_that_becomes_slow_is_soon_awaited_asleep() -> None:
     receiver = Receiver(client, clock=client.clock)
     buffer = memoryview(bytearray(8))
     for _ in range(50):
-        receiver.receive(buffer)
+        receiver.receive(buffer, gather=False)
     client.after_s, client.looks = 0.01, 0
     client.due_s = client.now_s + client.after_s
     for _ in range(50):
-        receiver.receive(buffer)
+        receiver.receive(buffer, gather=False)
     assert client.looks < 100
 
 
@@ -87,3 +87,16 @@ def test_client_between_soon_and_slow_costs_little() -> None:
     client = _Client(after_s=150e-6)
     _waits(client, times=100)
     assert client.looks < 100
+
+
+def test_client_whose_requests_are_to_gather_is_awaited_asleep() -> None:
+    """Its next requests arrive meanwhile, and are served as one batch."""
+    client = _Client(after_s=30e-6)
+    receiver = Receiver(client, clock=client.clock)
+    buffer = memoryview(bytearray(8))
+    for gather in (False, True) * 50:
+        assert receiver.receive(buffer, gather=gather) == 1
+    assert client.sleeps >= 50
+    for _ in range(50):
+        receiver.receive(buffer, gather=False)
+    assert client.looks > 50

@@ -95,6 +95,8 @@ class Disk:
         """Counts up when the log goes on in another segment: a moment to look at upkeep."""
         self.starving = False
         """A batch of writes waits for a segment."""
+        self.batches = 0
+        """How often clients came."""
         self._medium = medium
         self._lessor = lessor
         self._segments = Segments(lessor, arena)
@@ -208,6 +210,7 @@ class Disk:
 
     def begin(self, pending_bytes: int) -> None:
         """Say how many bytes of requests are at hand, which sizes the record's header."""
+        self.batches += 1
         self._writer.batch_bytes = min(STAGE_BYTES, pending_bytes)
 
     @property

@@ -38,6 +38,7 @@ PARTIAL_BYTES = 128 * KIB
 _HEADER_BYTES = wire.REQUEST.size
 _SECTOR_MASK = 4095
 _ANNOUNCED_MAX = 64
+_READS_FEW = 2
 _EXTENTS_MAX = 4096
 _ADVISE_BYTES_MAX = wire.PAYLOAD_BYTES_MAX
 """A CACHE may name 4 GiB; so much of it is taken as advice."""
@@ -83,6 +84,8 @@ class Connection:
         self._out = memoryview(bytearray(OUT_BYTES))
         self._op = 0
         """Bytes of `_out` that wait to be sent."""
+        self._reads = 0
+        """How many plain reads the last batch held."""
         self._unproven: list[int] = []
         """Where in `_out` stand the replies to writes that are not appended yet."""
         self._fua: list[Cookie] = []
@@ -126,7 +129,7 @@ class Connection:
         receive = self._receive
         while not self._ended:
             if not self._more:
-                received = receive(self._in[end:])
+                received = receive(self._in[end:], gather=self._reads > _READS_FEW)
                 if not received:
                     return
                 end += received
@@ -188,6 +191,7 @@ class Connection:
         pack_chunk, structured = wire.DATA_CHUNK.pack_into, rules.structured
         size_bytes, read_into, write = disk.size_bytes, disk.read_into, disk.write
         unproven, poisoned = self._unproven, disk.poisoned
+        reads = self._reads = 0
         if self._read is not None:
             done = self._continue_read()
             op = self._op
@@ -260,6 +264,7 @@ class Connection:
                 pack_reply(out, op, wire.SIMPLE_REPLY_MAGIC, 0, cookie)
                 begin = op + 16
             start += _HEADER_BYTES
+            reads += 1
             try:
                 read_into(offset >> 12, length >> 12, out[begin : begin + length])
             except (ScrubjayError, OSError) as failure:
@@ -268,7 +273,7 @@ class Connection:
                 op = self._op
                 continue
             op = begin + length
-        self._op = op
+        self._op, self._reads = op, reads
         return start
 
     def _announce(self, start: int, end: int) -> None:
