@@ -44,8 +44,9 @@ from scrubjay.engine.writing import Writer
 
 __all__ = ["Counters", "Disk"]
 
-LEASE_SEGMENTS = 8
-"""Asked for at a time: 128 MiB of log for one commit of the pool."""
+LEASE_SEGMENTS = 32
+"""Kept ahead at most, half a second of writing: the daemon syncs twice to commit a
+checkpoint, and grants nothing meanwhile."""
 CHECKPOINT_BYTES = (64 * MIB, 512 * MIB)
 """Log behind the last checkpoint that asks for the next, at least and at most; half of what
 is live in between. Bounds replay, which takes about a second for the most. A checkpoint
