@@ -195,7 +195,7 @@ def _twin_that_goes_on_writing() -> None:
     machine = Machine()
     machine.write((0, 8))
     machine.checkpoint()
-    machine.disk._spares.give_back()  # else the next attachment finds something to tidy
+    machine.disk._spares.give_back(keep=0)  # else the next attachment finds something to tidy
     for segment in list(machine.keeper.places)[1:]:
         machine.keeper.free.append(machine.keeper.places.pop(segment))
     twin = machine.disk

@@ -309,10 +309,12 @@ class Machine:
         """Lease ahead."""
         feed(self.disk, self.keeper)
 
-    def checkpoint(self, between: Callable[[], object] | None = None) -> None:
+    def checkpoint(
+        self, between: Callable[[], object] | None = None, *, keep_spares: int | None = None
+    ) -> None:
         """Run a checkpoint, with `between` after each of its slices."""
         self.feed()
-        for _ in self.disk.checkpoint():
+        for _ in self.disk.checkpoint(keep_spares=keep_spares):
             if between:
                 between()
         self.disk.sync()

@@ -201,3 +201,46 @@ def test_settle_in_portions_ends_where_settle_at_once_does() -> None:
     assert portions == 12
     assert parts.usage.live_sectors == whole.usage.live_sectors == 40
     assert parts.usage.dead(segment) == whole.usage.dead(segment)
+
+
+def test_settle_with_a_page_that_cannot_be_read_loses_count_of_that_segment_alone() -> None:
+    """An error in one place leaks its space, and no other's (I1: no dead bit is wrong)."""
+    ledger = Ledger()
+    segments = [ledger.open(MAIN) for _ in range(5)]
+    entries = [ledger.put(segment, 4) for segment in segments]
+    ledger.usage.displaced += [each for four in entries for each in four[:3]]
+    kill = ledger.usage._kill
+
+    def unreadable(segment: int, dead: list[int]) -> int:
+        if segment == segments[2]:
+            raise OSError(5, "unreadable")
+        return kill(segment, dead)
+
+    ledger.usage._kill = unreadable  # type: ignore[method-assign] # the page behind it
+    with pytest.raises(OSError, match="unreadable"):
+        ledger.usage.settle()
+    ledger.usage.settle()
+    assert [ledger.usage.count(segment) for segment in segments] == [1, 1, 4, 1, 1]
+    assert ledger.usage.live_sectors == 8
+
+
+def test_settle_that_cannot_read_where_sectors_went_has_changed_nothing() -> None:
+    """Dead bits without their counts would leak for ever: first everything is read."""
+    ledger = Ledger()
+    segment = ledger.open(MAIN)
+    (entry,) = ledger.put(segment, 1)
+    ledger.usage.set_state(segment, EVACUATED)
+
+    class Unreadable:
+        def __getitem__(self, _key: int) -> int:
+            raise OSError(5, "unreadable")
+
+    moves, ledger.usage._moves = ledger.usage._moves, Unreadable()  # type: ignore[assignment] # fails
+    ledger.usage.displaced.append(entry)
+    with pytest.raises(OSError, match="unreadable"):
+        ledger.usage.settle()
+    assert not ledger.usage.dead(segment)
+    ledger.usage._moves = moves
+    ledger.usage.displaced.append(entry)
+    ledger.usage.settle()
+    assert ledger.usage.live_sectors == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from random import Random
 
 import pytest
 
@@ -292,3 +293,89 @@ def test_places_are_not_learned_of_a_volume_that_was_destroyed(stage: Make) -> N
     out = memoryview(bytearray(4096))
     with pytest.raises(Corrupt):
         one.disk.read_into(0, 1, out)
+
+
+def test_sync_failed_while_the_daemon_is_away_poisons_at_once(
+    stage: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """I4: the steward waits for a lease without limit, and the failure is told before that."""
+    one = stage(slots=100, pace=Pace(retry_s=0.01, idle_s=60))
+    lease, sync = one.lessor.lease, one.disk.sync
+    syncing, fails, asked, answers = (threading.Event() for _ in range(4))
+
+    def slow_lease(count: int) -> Sequence[Grant]:
+        if syncing.is_set():
+            asked.set()
+            answers.wait()
+        return lease(count)
+
+    def slow_sync() -> None:
+        syncing.set()
+        fails.wait()
+        one.medium.inject(Fault.ERROR, kind=IoKind.SYNC)
+        sync()
+
+    monkeypatch.setattr(one.lessor, "lease", slow_lease)
+    monkeypatch.setattr(one.disk, "sync", slow_sync)
+    pieces = iter(range(1 << 20))
+    while not syncing.is_set():
+        assert one.write(next(pieces) % 400)
+    while not one.disk.wants_grants():
+        assert one.write(next(pieces) % 400)
+    one.steward.kick()
+    assert asked.wait(30)
+    fails.set()
+    until(lambda: bool(one.poisons))
+    assert one.disk.poisoned
+    answers.set()
+    one.thread.join(timeout=30)
+    assert not one.lessor.commits
+
+
+def test_checkpoint_is_synced_where_no_thread_is_to_be_had(
+    stage: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A system short of threads costs time, not the volume."""
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "sync":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    one = stage(pace=Pace(retry_s=0.01, idle_s=0.01))
+    assert one.write(0)
+    until(lambda: bool(one.lessor.commits))
+
+
+def test_volume_written_a_little_all_the_time_is_cleaned(stage: Make) -> None:
+    """A mounted file system never rests; what it holds too much is its neighbours'."""
+    one = stage(slots=120, pace=Pace(retry_s=0.01, idle_s=0.1))
+    one.disk._cleaner.free_percent = 90  # noqa: SLF001 - a pool with plenty: nobody cleans beside writes
+    random = Random(3)
+    for _ in range(2500):
+        assert one.write(random.randrange(400))
+    held = one.disk.counters.held_segments
+
+    def trickle() -> bool:
+        one.write(0)
+        return one.disk.counters.held_segments < held - 4
+
+    assert held > 16
+    until(trickle)
+
+
+def test_writers_wait_for_a_clogged_map_without_turning(stage: Make) -> None:
+    """They sleep until the checkpoint has written pages, and take no processor time."""
+    one = stage()
+    one.disk._map.dirty.update(range(1 << 15))  # noqa: SLF001 - as of a huge volume
+    looks: list[int] = []
+    waiter = threading.Thread(target=lambda: (one.steward.wait_for_space(), looks.append(1)))
+    waiter.start()
+    waiter.join(timeout=0.3)
+    assert waiter.is_alive()
+    one.disk._map.dirty.clear()  # noqa: SLF001 - as a checkpoint does
+    one.steward.kick()
+    waiter.join(timeout=30)
+    assert looks

@@ -220,3 +220,13 @@ def _offered(slots: Slots) -> tuple[dict[int, set[Slot]], set[int]]:
 
 def _picture(pool: Pool) -> object:
     return pool.scan(b"a"), pool.counts, _offered(pool._slots)  # noqa: SLF001 - the index under test
+
+
+def test_slots_in_an_area_of_somebody_are_for_nobody_else() -> None:
+    """What a pool has for anybody is whole areas: free slots beside a tenant's are his."""
+    pool = create(slots=32, area_slots=4)
+    unowned = pool.unowned
+    (slot,) = _lease(pool, ANN, 1)
+    assert pool.unowned == unowned - 4
+    _release(pool, ANN, slot)
+    assert pool.unowned == unowned

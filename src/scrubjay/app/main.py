@@ -117,6 +117,8 @@ def rebuild(
     place = _place()
     place.check()
     if place.catalog.exists():
+        with place.held():
+            pass  # where a daemon holds it, there is nothing to ask
         confirm(
             f"Replace the catalog {place.catalog}?", subject=f"catalog {place.catalog}", yes=yes
         )

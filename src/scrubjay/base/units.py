@@ -27,7 +27,7 @@ TIB = 1 << 40
 SECTOR_BYTES = 4096
 """The smallest thing that the engine tracks."""
 UNIT_SECTORS = 4
-"""Sectors sealed by one AEAD call at most: 16 KiB (measured best, FINDINGS)."""
+"""Sectors sealed by one AEAD call at most: 16 KiB (measured best)."""
 TAG_BYTES = 16
 SEGMENT_BYTES = 16 * MIB
 """A slot, and what it holds."""

@@ -15,7 +15,8 @@ from scrubjay.cli.output import fail, watch_stdout
 
 __all__ = ["make_commands", "run"]
 
-_BROKEN_PIPE = 1
+_BROKEN_PIPE = 141
+"""As of a program that SIGPIPE ended."""
 """As click has it."""
 _BUG = 70
 _INTERRUPTED = 130

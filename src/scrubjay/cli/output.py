@@ -17,6 +17,7 @@ import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from scrubjay.base.errors import ScrubjayError, Unavailable
 from scrubjay.base.units import GIB, KIB, MIB, TIB
@@ -65,12 +66,10 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, empty
 
 def print_facts(facts: Sequence[tuple[str, str]]) -> None:
     """Print facts about one thing, a line each."""
-    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in facts:
-        table.add_row(name, value)
-    _print(table)
+    console = Console(highlight=False, markup=False, emoji=False)
+    width = max(len(name) for name, _ in facts)
+    for name, value in facts:  # lines are left to the terminal: an address is to be copied
+        console.print(Text.assemble((name.ljust(width), "bold"), "  ", value), soft_wrap=True)
 
 
 def note(text: str) -> None:

@@ -84,10 +84,11 @@ class Keeper:
 
     @property
     def free_percent(self) -> int:
-        """How many slots of a hundred nobody holds, rounded down."""
-        counts = self._pool.counts
-        free = counts.never_used + counts.free
-        return 100 * free // (free + counts.leased + counts.metadata)
+        """How many slots of a hundred anybody may lease, rounded down.
+
+        Free ones in an area that somebody owns are for him alone.
+        """
+        return 100 * self._pool.unowned // self._pool.geometry.slots
 
     def now(self) -> dt.datetime:
         """Return the time, as records hold it."""

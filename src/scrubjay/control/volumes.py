@@ -193,4 +193,6 @@ def withheld(record: VolumeRecord) -> Conflict:
 def _taken(name: str, by: VolumeRecord) -> Conflict:
     if by.state == "destroying":
         return Conflict(f"volume {name}: is being destroyed", hint="wait a moment, then retry")
-    return Conflict(f"volume {name}: exists", hint="choose another name")
+    return Conflict(
+        f"volume {name}: exists", hint="names are the pool's, of all tenants: choose another"
+    )

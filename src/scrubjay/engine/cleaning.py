@@ -26,12 +26,14 @@ from scrubjay.engine.usage import EVACUATED, Usage
 __all__ = ["Cleaner"]
 
 UTILIZATION = 0.6
-"""Live share of the held segments below which cleaning works (FINDINGS: 60 % costs a
-write amplification of 1.4)."""
+"""Live share of the held segments below which cleaning works (60 % costs a write
+amplification of 1.4, docs/performance.md)."""
 UTILIZATION_IN_PLENTY = 0.3
 """The same between writes, in a pool of which `PLENTY_PERCENT` is free: what is cleaned
 later has less left to move. From there it rises to the other, at `SCARCE_PERCENT`."""
 PLENTY_PERCENT, SCARCE_PERCENT = 50, 25
+UTILIZATION_WHEN_FULL = 0.85
+"""The same for a volume that gets no segment any more: rather slow than out of space."""
 SLACK_SEGMENTS = 8
 """Held segments that small volumes may waste."""
 SLICE_BYTES = 96 * KIB
@@ -41,8 +43,6 @@ RECORD_COST_BYTES = 8 * KIB
 LOOK_SEGMENTS = 256
 """Segments not met yet that are looked at whenever a victim is chosen."""
 SECTORS_PER_SEGMENT = SEGMENT_BYTES // (SECTOR_BYTES + TAG_BYTES)
-PAGES_PER_SEGMENT = 4000
-"""What a checkpoint writes into a segment; cleaning leaves it the spares that it needs."""
 _ORIGIN_SHIFT = 12
 
 
@@ -60,6 +60,7 @@ class Cleaner:
         checkpointer: Checkpointer,
         is_open: Callable[[int], bool],
         unknown: Callable[[], int],
+        reserve: Callable[[], int],
     ) -> None:
         self._medium = medium
         self._segments = segments
@@ -69,6 +70,8 @@ class Cleaner:
         self._checkpointer = checkpointer
         self._is_open = is_open
         self._unknown = unknown
+        self._reserve = reserve
+        """How many spare segments the next checkpoint may take."""
         """The id from which on no segment was leased yet."""
         self._scanner = Scanner(medium, segments)
         self._plain = memoryview(bytearray(4 * SECTOR_BYTES))
@@ -95,9 +98,16 @@ class Cleaner:
 
         Segments that the next checkpoint frees are not counted. `busy`: clients wait for it.
         """
-        freed = len(self.evacuated | self._usage.empty)
-        held = (held_segments - freed - SLACK_SEGMENTS) * SECTORS_PER_SEGMENT
         share = _share_in(self.free_percent) if busy else UTILIZATION
+        return self._wastes(held_segments - SLACK_SEGMENTS, share)
+
+    def wants_all(self, *, written_segments: int) -> bool:
+        """Tell whether a volume that gets no segment any more has space to win back."""
+        return self._wastes(written_segments, UTILIZATION_WHEN_FULL)
+
+    def _wastes(self, segments: int, share: float) -> bool:
+        freed = len(self.evacuated | self._usage.empty)
+        held = (segments - freed) * SECTORS_PER_SEGMENT
         return bool(self.redo) or held * share > self._usage.live_sectors
 
     def step(self) -> bool:
@@ -210,8 +220,9 @@ class Cleaner:
                 or len(mover.runs) >= mover.runs_max
             ):
                 self._append()
-                keep = 1 + self._checkpointer.dirty_pages // PAGES_PER_SEGMENT
-                mover.begin(payload_bytes=2 * SLICE_BYTES, runs=48, origins=48, keep=keep)
+                mover.begin(
+                    payload_bytes=2 * SLICE_BYTES, runs=48, origins=48, keep=self._reserve()
+                )
             origin = (unit.origin or victim << _ORIGIN_SHIFT | first) + start
             entry = mover.seal(unit.lba + start, data)
             mover.runs.append(write_run(unit.lba + start, count))

@@ -31,8 +31,8 @@ from scrubjay.engine.checkpoint import (
 )
 from scrubjay.engine.cleaning import Cleaner
 from scrubjay.engine.lessor import Attachment, Checkpoint, Grant, Lessor
-from scrubjay.engine.log import RESERVE_SEGMENTS, STAGE_BYTES, Appender, Spares
-from scrubjay.engine.paged import PagedMap
+from scrubjay.engine.log import STAGE_BYTES, Appender, Spares
+from scrubjay.engine.paged import LEAF_BYTES_SHIFT, PagedMap
 from scrubjay.engine.ranges import Ranges
 from scrubjay.engine.reading import Reader
 from scrubjay.engine.record import Stream
@@ -104,6 +104,8 @@ class Disk:
         self._spares = Spares(self._segments)
         self._unknown = int(attachment.next_segment)
         self._held = 0
+        self._resting = False
+        """Not written since the last checkpoint that gave spare segments back."""
         self._checkpoints = 0
         self._checkpoint_at_bytes = 0
         self._prepared: Prepared | None = None
@@ -142,7 +144,7 @@ class Disk:
             return
         self._medium.sync()
         try:
-            grants = self._lessor.lease(RESERVE_SEGMENTS + 2)
+            grants = self._lessor.lease(self._writer.reserve + 2)
         except NoSpace:
             # What the log does not reach is of no use any more: take that instead.
             unused = [SegmentId(s) for s in done.unused]
@@ -152,7 +154,7 @@ class Disk:
                 self._segments.drop(segment)
             done = replace(done, unused=())
             try:
-                grants = self._lessor.lease(RESERVE_SEGMENTS + 2)
+                grants = self._lessor.lease(self._writer.reserve + 2)
             except NoSpace:  # a neighbour was quicker
                 return
         self.add_grants(grants)
@@ -182,7 +184,8 @@ class Disk:
         self._mover.on_open = lambda segment: self._opened(segment, MOVED)
         self._log.pin = self._mover.pin = usage.pin
         self._reader = Reader(self._medium, self._segments, self._map, moves, self._log)
-        self._writer = Writer(self._log, self._map, usage)
+        self._writer = Writer(self._log, self._map, usage, self._spares)
+        self._writer.leaves = -(-self.size_bytes >> LEAF_BYTES_SHIFT)
         self._checkpointer = Checkpointer(
             self._log, usage, sectors=self._map, usage_map=usage_map, moves=moves
         )
@@ -195,6 +198,7 @@ class Disk:
             checkpointer=self._checkpointer,
             is_open=self._is_open,
             unknown=lambda: self._unknown,
+            reserve=self._writer.reserve_for_checkpoint,
         )
         ranges = Ranges(self._medium, self._reader, self._writer, self._map)
         self.read_into = self._reader.read_into
@@ -240,15 +244,15 @@ class Disk:
     def starved(self) -> bool:
         """Whether a batch of writes may not find a segment; ask the steward for some first."""
         room = SEGMENT_BYTES - self._log.position if self._log.segment else 0
-        return room < 2 * STAGE_BYTES and len(self._spares) <= RESERVE_SEGMENTS + 1
+        return room < 2 * STAGE_BYTES and len(self._spares) <= self._writer.reserve + 1
 
     def wants_grants(self) -> int:
         """Return how many segments the steward should lease now; 0: none."""
         if not self._log.segment and not self._spares and not self.starving:
             return 0
         # A small volume keeps little ahead, so that many of them fit a small pool.
-        ahead = min(LEASE_SEGMENTS, 1 + self._held // 8)
-        spare = len(self._spares) - RESERVE_SEGMENTS
+        ahead = 1 if self._resting else min(LEASE_SEGMENTS, 1 + self._held // 8)
+        spare = len(self._spares) - self._writer.reserve
         return 0 if spare > ahead // 2 else ahead + 1 - spare
 
     def add_grants(self, grants: Sequence[Grant]) -> None:
@@ -296,25 +300,36 @@ class Disk:
 
     def wants_cleaning(self) -> bool:
         """Tell whether more is held than the live sectors justify."""
+        if self.full or self.starving:
+            written = self._held - len(self._spares)
+            return self._cleaner.wants_all(written_segments=written)
         return self._cleaner.wants(held_segments=self._held, busy=False)
 
-    def checkpoint(self, *, release: Sequence[int] = (), closing: bool = False) -> Iterator[None]:
+    @property
+    def clogged(self) -> bool:
+        """Whether writers wait until a checkpoint has written pages of the map."""
+        return self._map.clogged
+
+    def checkpoint(
+        self, *, release: Sequence[int] = (), keep_spares: int | None = None
+    ) -> Iterator[None]:
         """Write a checkpoint, slice by slice; hold the lock around each `next`.
 
         When it is through, sync the medium and call `commit_checkpoint`. `release` are
-        segments without contents to be given back with it; so are, when `closing`, those
-        that were leased and never opened.
+        segments without contents to be given back with it; so are those that were leased and
+        never opened, but for `keep_spares`. Where any are kept, the volume rests until it is
+        written again: it leases no more than a few.
         """
         if self._prepared is not None or self._preparing:
             msg = "checkpoint: one is under way, expected none"
             raise Unavailable(msg)
         self._preparing = True
         try:
-            yield from self._prepare({*release}, closing=closing)
+            yield from self._prepare({*release}, keep_spares)
         finally:
             self._preparing = False
 
-    def _prepare(self, release: set[int], *, closing: bool) -> Iterator[None]:
+    def _prepare(self, release: set[int], keep_spares: int | None) -> Iterator[None]:
         log, usage, held = self._log, self._usage, self._held
         self.commit()
         usage.settle()
@@ -345,9 +360,10 @@ class Disk:
         yield from self._checkpointer.pages()
         usage.settle()
         freed = self._freeable(evacuated, before=segment) | release
-        if closing:
+        if keep_spares is not None:
             log.make_room(2 * PAGE_BYTES)
-            freed.update(self._spares.give_back())
+            freed.update(self._spares.give_back(keep=keep_spares))
+            self._resting = True
         evacuating = {*self._cleaner.evacuated, *self._cleaner.redo, self._cleaner.victim}
         root = msgspec.structs.replace(
             begun,
@@ -420,7 +436,7 @@ class Disk:
         with self.lock:
             if not self.opened_segments and not self._spares:
                 return
-            for _ in self.checkpoint(closing=True):
+            for _ in self.checkpoint(keep_spares=0):
                 pass
         self.sync()
         self.commit_checkpoint(clean=True)
@@ -432,12 +448,13 @@ class Disk:
             msg = f"volume {name}: {size_bytes} bytes, expected at least {least}"
             raise Invalid(msg)
         self.size_bytes = size_bytes
+        self._writer.leaves = -(-size_bytes >> LEAF_BYTES_SHIFT)
 
     def forget_keys(self) -> None:
         """Drop every key (I3): from here on nothing can be read or written."""
         with self.lock:
             self._segments.drop_all()
-            self._spares.give_back()
+            self._spares.give_back(keep=0)
             self._log.close()
             self._mover.close()
 
@@ -459,6 +476,7 @@ class Disk:
 
     def _opened(self, segment: int, state: int) -> None:
         self.opened_segments += 1
+        self._resting = False
         self._usage.opened(segment, state)
         if state == MAIN and self._cleaner.wants(held_segments=self._held, busy=True):
             self._cleaner.debt_bytes += 3 * SEGMENT_BYTES

@@ -73,10 +73,10 @@ class Spares:
         self._segments.add(grants)
         self._waiting.extend(grant.segment for grant in grants)
 
-    def give_back(self) -> tuple[int, ...]:
-        """Return all that wait; they are not ours any more."""
-        back = tuple(self._waiting)
-        self._waiting.clear()
+    def give_back(self, *, keep: int) -> list[int]:
+        """Return all that wait but the first `keep`; they are not ours any more."""
+        back = [self._waiting.pop() for _ in range(len(self._waiting) - keep)]
+        back.reverse()
         return back
 
     def take(self, *, keep: int) -> int:

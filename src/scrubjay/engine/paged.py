@@ -17,6 +17,7 @@ from scrubjay.base.units import PAGE_BYTES
 __all__ = [
     "EMPTY",
     "FANOUT",
+    "LEAF_BYTES_SHIFT",
     "LEAF_SHIFT",
     "PAGE_ADDRESS",
     "Page",
@@ -27,6 +28,8 @@ __all__ = [
 
 LEAF_SHIFT = 9
 FANOUT = 1 << LEAF_SHIFT
+LEAF_BYTES_SHIFT = LEAF_SHIFT + 12
+"""A leaf of a volume's map tells of 2 MiB."""
 PAGE_ADDRESS = 1 << 46
 _MAP_SHIFT, _LEVEL_SHIFT = 44, 40
 _INDEX_MASK = (1 << _LEVEL_SHIFT) - 1

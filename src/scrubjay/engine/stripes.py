@@ -25,7 +25,7 @@ Place = tuple[Encrypt, int, Encrypt]
 """(decrypt_into of a stripe, where its segment begins on the medium in bytes, encrypt_into)."""
 
 PLACES_MAX = 8192
-"""An AESGCM object costs 2.4 KiB (FINDINGS): 20 MiB, and 2 GiB of volume at a time."""
+"""An AESGCM object costs 2.4 KiB (measured): 20 MiB, and 2 GiB of volume at a time."""
 
 
 class KeyArena(Protocol):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 
+from scrubjay.base.errors import ScrubjayError
 from scrubjay.engine.entry import SEGMENT_SHIFT
 from scrubjay.engine.paged import PagedMap
 
@@ -129,7 +130,11 @@ class Usage:
                 self.empty.discard(segment)
 
     def settle(self, *, most: int | None = None) -> None:
-        """Account for every displaced entry, or for some where there are more than `most`."""
+        """Account for every displaced entry, or for some where there are more than `most`.
+
+        Where a page cannot be read, what needs it stays unaccounted for, so that its space
+        is lost until it is written again; the rest is settled, and then the error is raised.
+        """
         while self.displaced:  # again for what they displace in turn
             displaced, self.displaced = self.displaced[:most], self.displaced[most:] if most else []
             self._settle(displaced)
@@ -139,15 +144,21 @@ class Usage:
     def _settle(self, displaced: list[int]) -> None:
         displaced.sort()  # by segment; otherwise their order means nothing
         start, stop = bisect_left(displaced, 1), len(displaced)
+        failure: Exception | None = None
         while start < stop:
             segment = displaced[start] >> SEGMENT_SHIFT
             end = bisect_left(displaced, segment + 1 << SEGMENT_SHIFT, start)
-            if segment not in self.live:
-                self.count(segment)
-            killed = self._kill(segment, displaced[start:end])
+            try:
+                if segment not in self.live:
+                    self.count(segment)
+                killed = self._kill(segment, displaced[start:end])
+            except (ScrubjayError, OSError) as error:
+                failure, killed = error, 0
             if killed:
                 self._killed(segment, killed)
             start = end
+        if failure is not None:
+            raise failure
 
     def _kill(self, segment: int, entries: list[int]) -> int:
         """Set the dead bits of entries of one segment; return how many of them were new.
@@ -161,14 +172,15 @@ class Usage:
         page, at = self._words(segment)
         before = int.from_bytes(page[at : at + 64].tobytes(), "little")
         fresh = dead & ~before
-        page[at : at + 64] = memoryview((before | dead).to_bytes(512, "little")).cast("Q")
+        moved: list[tuple[int, int]] = []
         if segment in self.moved:  # though it may be replay that says so again
-            for entry in set(entries):
-                position = (entry >> 16 & 4095) + (entry & 15)
-                moved_to = self._moves[segment << 12 | position]
-                if moved_to:  # it lives on there, and was counted once
-                    self.live_sectors += fresh >> position & 1
-                    self.displaced.append(moved_to)
+            positions = {(entry >> 16 & 4095) + (entry & 15) for entry in entries}
+            moved = [(at, self._moves[segment << 12 | at]) for at in positions]
+        page[at : at + 64] = memoryview((before | dead).to_bytes(512, "little")).cast("Q")
+        for position, moved_to in moved:
+            if moved_to:  # it lives on there, and was counted once
+                self.live_sectors += fresh >> position & 1
+                self.displaced.append(moved_to)
         return fresh.bit_count()
 
     def forget(self, segment: int) -> list[int]:

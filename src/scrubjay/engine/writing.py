@@ -14,8 +14,8 @@ import errno
 from array import array
 
 from scrubjay.base.errors import NoSpace
-from scrubjay.base.units import SECTOR_BYTES, TAG_BYTES, UNIT_SECTORS
-from scrubjay.engine.log import RESERVE_FOR_DROPS, RESERVE_SEGMENTS, Appender
+from scrubjay.base.units import SECTOR_BYTES, SEGMENT_BYTES, TAG_BYTES, UNIT_SECTORS
+from scrubjay.engine.log import RESERVE_FOR_DROPS, RESERVE_SEGMENTS, Appender, Spares
 from scrubjay.engine.paged import EMPTY, FANOUT, LEAF_SHIFT, Page, PagedMap
 from scrubjay.engine.record import DROP, RUN_SECTORS_MAX, WRITE, drop_runs
 from scrubjay.engine.usage import Usage
@@ -25,6 +25,8 @@ __all__ = ["AppendFailed", "Writer"]
 _ONE = SECTOR_BYTES + TAG_BYTES
 _WHOLE = UNIT_SECTORS * SECTOR_BYTES
 _LEAF_MASK = FANOUT - 1
+_PAGES_PER_SEGMENT = 4000
+"""Pages that fit a segment, sealed; and so many writes of 4 KiB, that each dirty one."""
 _BLANK = EMPTY.tobytes()
 
 
@@ -35,8 +37,11 @@ class AppendFailed(OSError):
 class Writer:
     """Writes and drops of one volume; not thread-safe, the disk's lock is around it."""
 
-    def __init__(self, log: Appender, sectors: PagedMap, usage: Usage) -> None:
+    def __init__(self, log: Appender, sectors: PagedMap, usage: Usage, spares: Spares) -> None:
         self._log = log
+        self._spares = spares
+        self.leaves = 0
+        """How many leaves the map of the whole volume has."""
         self._map = sectors
         self._usage = usage
         self._mark = 0
@@ -57,8 +62,7 @@ class Writer:
         log = self._log
         page = self._map.leaves.get(lba >> LEAF_SHIFT)
         if page is None:
-            if self._map.clogged:
-                raise NoSpace("map: full of pages to be written, expected a checkpoint first")
+            self._expect_room(lba, sectors)
             page = self._map.writable(lba >> LEAF_SHIFT)
         staged = log.staged
         if not staged or staged + sectors * _ONE > log.limit or len(log.runs) >= log.runs_max:
@@ -69,6 +73,8 @@ class Writer:
                 return
             staged = log.staged
         if sectors != 1:
+            if (lba ^ lba + sectors - 1) >> LEAF_SHIFT:
+                self._expect_room(lba, sectors)
             self._write_many(lba, sectors, data)
         else:
             at = log.position + staged
@@ -88,9 +94,13 @@ class Writer:
         """Have these sectors read as zeros, and note it in the log."""
         if not any(self._held(index, lba, sectors) for index in _leaves(lba, sectors)):
             return  # so that the same trim again costs no record
+        self._expect_room(lba, sectors)
+        keep = RESERVE_FOR_DROPS + self._for_pages(0)
+        if len(self._spares) < keep:  # a trim is short, and dirties two pages that stay
+            self._spares.take(keep=keep)
         self.commit()
         runs = drop_runs(lba, sectors)
-        self._begin(payload_bytes=0, runs=len(runs), keep=RESERVE_FOR_DROPS)
+        self._begin(payload_bytes=0, runs=len(runs), keep=keep)
         self._log.runs.extend(runs)
         self._append()
         self.forget(lba, sectors)
@@ -117,6 +127,26 @@ class Writer:
         """Append the staged record, if there is one; AppendFailed when it did not arrive."""
         if self._log.staged:
             self._append()
+
+    @property
+    def reserve(self) -> int:
+        """How many spare segments a write leaves: what a checkpoint and a cleaning may take."""
+        return RESERVE_SEGMENTS + self._for_pages(_PAGES_PER_SEGMENT)
+
+    def reserve_for_checkpoint(self) -> int:
+        """How many cleaning leaves: for the pages that the open segment can make dirty as well."""
+        room_bytes = SEGMENT_BYTES - self._log.position if self._log.segment else 0
+        return 2 + self._for_pages(room_bytes // _ONE)
+
+    def _for_pages(self, more: int) -> int:
+        """Return how many segments a checkpoint of the dirty pages, and of `more`, fills."""
+        pages = min(len(self._map.dirty) + more, self.leaves)
+        return (pages + _PAGES_PER_SEGMENT // 2) // _PAGES_PER_SEGMENT
+
+    def _expect_room(self, lba: int, sectors: int) -> None:
+        """Raise NoSpace where a clogged map would have to take more dirty pages."""
+        if self._map.clogged and not self._map.dirty.issuperset(_leaves(lba, sectors)):
+            raise NoSpace("map: full of pages to be written, expected a checkpoint first")
 
     def _held(self, index: int, lba: int, sectors: int) -> Page | None:
         """Return the part of a leaf that tells of these sectors; None where all are zeros."""
@@ -191,7 +221,7 @@ class Writer:
             self.commit()
         payload = max(self.batch_bytes, sectors * SECTOR_BYTES)
         runs = payload // (SECTOR_BYTES + 28) + 2
-        self._begin(payload_bytes=payload, runs=runs, keep=RESERVE_SEGMENTS)
+        self._begin(payload_bytes=payload, runs=runs, keep=self.reserve)
         return min((log.limit - log.staged) // _ONE, sectors)
 
     def _begin(self, *, payload_bytes: int, runs: int, keep: int) -> None:

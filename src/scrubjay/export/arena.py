@@ -29,15 +29,21 @@ class Arena:
         self.locked = True
         """Whether all of it is locked; set to False for good once the system refused."""
         self._lock = threading.Lock()
+        self._closed = False
         self._chunks: list[mmap.mmap] = []
         self._places: dict[int, tuple[mmap.mmap, int]] = {}
         self._free: list[tuple[mmap.mmap, int]] = []
 
     def put(self, segment: int, key: bytes) -> None:
-        """Keep the key of a segment, in the place of an older one if there is one."""
+        """Keep the key of a segment, in the place of an older one if there is one.
+
+        Not after `drop_all`: an answer that comes late brings nothing back (I6).
+        """
         if len(key) != _KEY_BYTES:
             raise Invalid(f"segment {segment}: key of {len(key)} bytes, expected {_KEY_BYTES}")
         with self._lock:
+            if self._closed:
+                return
             place = self._places.get(segment)
             if place is None:
                 if not self._free:
@@ -65,8 +71,9 @@ class Arena:
                 self._free.append(place)
 
     def drop_all(self) -> None:
-        """Overwrite every key."""
+        """Overwrite every key, and keep none from now on."""
         with self._lock:
+            self._closed = True
             for chunk in self._chunks:
                 chunk[:] = bytes(_CHUNK_BYTES)
             self._free += self._places.values()

@@ -122,7 +122,9 @@ class Exporters:
                     session.channel.call(Stop(), Done, timeout_s=_STOP_TIMEOUT_S)
                     process.ends(timeout_s=_STOP_TIMEOUT_S)
                 except ScrubjayError as error:
-                    _log.warning("exporter.silent", volume=str(volume), reason=error.message)
+                    gone = process.ends(timeout_s=0)
+                    say = _log.info if gone else _log.warning
+                    say("exporter.silent", volume=str(volume), gone=gone, reason=error.message)
             process.kill()
             if not process.ends(timeout_s=_EXIT_TIMEOUT_S):
                 raise Unavailable(

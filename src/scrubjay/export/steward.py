@@ -10,13 +10,16 @@ is the disk declared full, and looked at again now and then.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from scrubjay.base.errors import Conflict, Denied, NoSpace, NotFound, ScrubjayError
+from scrubjay.base.units import MIB
 from scrubjay.engine.disk import Disk
 from scrubjay.engine.lessor import Lessor
+from scrubjay.engine.log import RESERVE_SEGMENTS
 
 __all__ = ["Pace", "Steward"]
 
@@ -24,6 +27,10 @@ _PAUSE_S = 0.0005
 """Between two slices: a lock that is taken again at once lets nobody else in."""
 _PAUSE_BUSY_S = 0.015
 """Between two slices of cleaning at rest, where clients turn out to be there after all."""
+_QUIET_BYTES = 4 * MIB
+"""Appended between two looks at most, a volume is at rest: a file system that is mounted
+writes a little all the time, and its garbage is missed by others all the same."""
+_RESTING_SPARES = RESERVE_SEGMENTS + 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +100,12 @@ class Steward:
             self._kicks += 1
             self._changed.notify_all()
             self._changed.wait_for(
-                lambda: self._closing or disk.full or disk.poisoned or not disk.starving
+                lambda: (
+                    self._closing
+                    or disk.full
+                    or disk.poisoned
+                    or not (disk.starving or disk.clogged)
+                )
             )
 
     def close(self) -> None:
@@ -106,10 +118,11 @@ class Steward:
 
     def run(self) -> None:
         """Look after the disk until closed."""
-        go_on = self._attempt(self._learn)
-        while go_on and not self._closing and not self._disk.poisoned:
-            go_on = self._attempt(self._look)
-            if go_on and not self._disk.poisoned:
+        ahead = iter(self._disk.unasked_groups())
+        while not (self._closing or self._disk.poisoned):
+            if not self._attempt(self._look):
+                return
+            if not self._learn(ahead):
                 self._wait()
 
     def _attempt(self, step: Callable[[], None]) -> bool:
@@ -125,13 +138,17 @@ class Steward:
             self._complain(f"upkeep: {error.strerror or error}")
         return True
 
-    def _learn(self) -> None:
-        """Ask where segments lie before somebody reads them, who would wait for the answer."""
-        for group in self._disk.unasked_groups():
-            if self._closing:
-                return
-            self._disk.learn(group)
-            self._feed()
+    def _learn(self, ahead: Iterator[int]) -> bool:
+        """Ask where segments lie before somebody reads them, who would wait for the answer.
+
+        Returns whether somebody kicked meanwhile; what is left is learnt behind the next look.
+        """
+        for group in ahead:
+            if not self._attempt(partial(self._disk.learn, group)):
+                return True
+            if self._closing or self._kicks != self._looked:
+                return True
+        return bool(self._disk.poisoned)
 
     def finish(self) -> None:
         """After the thread has ended: have the pool name a checkpoint that was left over."""
@@ -142,15 +159,11 @@ class Steward:
         """Sleep until kicked, or until it is time for another look."""
         disk = self._disk
         with self._changed:
-            if disk.full or disk.starving or self._uncommitted:
-                # It was refused just now: asking at once would change nothing.
-                self._changed.wait_for(lambda: self._closing, self._pace.retry_s)
-                return
             busy = disk.counters.appended_bytes != self._settled_bytes or disk.wants_cleaning()
-            self._changed.wait_for(
-                lambda: self._kicks != self._looked or self._closing,
-                self._pace.idle_s if busy else self._pace.asleep_s,
-            )
+            pause_s = self._pace.idle_s if busy else self._pace.asleep_s
+            if disk.full or disk.starving or self._uncommitted:  # it was refused just now
+                pause_s = self._pace.retry_s
+            self._changed.wait_for(lambda: self._kicks != self._looked or self._closing, pause_s)
 
     def _look(self) -> None:
         """Do what is to be done now."""
@@ -162,14 +175,14 @@ class Steward:
         if disk.starving or disk.full or disk.wants_grants():
             self._supply()
         appended = disk.counters.appended_bytes
-        idle = not kicked and appended == self._seen_bytes
+        since = appended - self._seen_bytes
         if disk.wants_checkpoint():
             self._checkpoint()
-        elif idle and disk.wants_cleaning():
+        elif not kicked and since <= _QUIET_BYTES and disk.wants_cleaning():
             self._clean()
-            self._checkpoint()
-        elif idle and appended != self._settled_bytes:
-            self._checkpoint()
+            self._checkpoint(keep_spares=_RESTING_SPARES)
+        elif not kicked and not since and appended != self._settled_bytes:
+            self._checkpoint(keep_spares=_RESTING_SPARES)
         self._seen_bytes = disk.counters.appended_bytes
 
     def _supply(self) -> None:
@@ -212,7 +225,7 @@ class Steward:
                 worth = disk.wants_checkpoint()
                 disk.full = full
             if worth:
-                self._checkpoint()
+                self._checkpoint(keep_spares=_RESTING_SPARES)
         return disk.counters.held_segments < before
 
     def _clean(self) -> None:
@@ -230,10 +243,10 @@ class Steward:
             if disk.batches != batches and not disk.starving:
                 self._breathe(_PAUSE_BUSY_S)
 
-    def _checkpoint(self) -> None:
+    def _checkpoint(self, *, keep_spares: int | None = None) -> None:
         """Write a checkpoint, slice by slice, sync, and have the pool name it."""
         disk = self._disk
-        slices = disk.checkpoint()
+        slices = disk.checkpoint(keep_spares=keep_spares)
         while True:
             with disk.lock:
                 if next(slices, self) is self:
@@ -241,29 +254,36 @@ class Steward:
                     break
             self._feed()
             self._breathe()
-        try:
-            self._sync()
-        except OSError as error:
-            self._poison(f"sync failed: {error.strerror or error}")
-            raise
+        with self._changed:  # the map takes writes again
+            self._changed.notify_all()
+        self._sync()
         self._uncommitted = True
         self._commit()
 
     def _sync(self) -> None:
-        """Sync in a thread of its own: that may take longer than the segments ahead last."""
+        """Sync in a thread of its own: that may take longer than the segments ahead last.
+
+        It poisons the volume itself where that fails: this one may be waiting for the daemon.
+        """
         results: list[BaseException | None] = []
 
         def sync() -> None:
             result: BaseException | None = None
             try:
                 self._disk.sync()
+            except OSError as error:
+                self._poison(f"sync failed: {error.strerror or error}")
+                result = error
             except BaseException as error:  # noqa: BLE001 - it is the waiting thread's
                 result = error
             with self._changed:
                 results.append(result)
                 self._changed.notify_all()
 
-        threading.Thread(target=sync, name="sync", daemon=True).start()
+        try:
+            threading.Thread(target=sync, name="sync", daemon=True).start()
+        except RuntimeError:  # the system has no thread to give
+            sync()
         while not results:
             self._feed()
             with self._changed:

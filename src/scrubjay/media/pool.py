@@ -261,6 +261,11 @@ class Pool:
         return self._slots.counts
 
     @property
+    def unowned(self) -> int:
+        """How many slots anybody may lease, staged changes included."""
+        return self._slots.unowned
+
+    @property
     def pages(self) -> tuple[int, int]:
         """Metadata pages in use, and in all."""
         return self._reached_pages, self._capacity_pages

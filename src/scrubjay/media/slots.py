@@ -108,6 +108,11 @@ class Slots:
         """How many slots are in each state, what is staged included."""
         return SlotCounts(*self._counts)
 
+    @property
+    def unowned(self) -> int:
+        """How many slots lie in areas that anybody may lease."""
+        return min(len(self._idle) * self._geometry.area_slots, self._geometry.slots)
+
     def metadata_slots(self) -> Iterator[Slot]:
         """Yield the slots that hold metadata pages, ascending."""
         for number, area in sorted(self._areas.items()):
