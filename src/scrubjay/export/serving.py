@@ -12,6 +12,7 @@ with locals bound before it and no object per request; `make bench`, rows at que
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -46,6 +47,8 @@ _WALK_BYTES_MAX = 1 << 30
 """A batch that walked so much of the map ends: requests of 28 bytes may name 4 GiB each,
 and nobody else gets the volume meanwhile."""
 _ZEROS = memoryview(bytes(PIECE_BYTES))
+_YIELD_S = 50e-6
+"""Who waits for the disk's lock wakes up in this; a lock just let go may be taken again."""
 
 
 class Upkeep(Protocol):
@@ -137,6 +140,8 @@ class Connection:
             if self._paused:
                 self._upkeep.wait_for_space()
                 self._paused = False
+            elif self._zeroing:  # no word from the client comes between two pieces
+                time.sleep(_YIELD_S)
             start = self._batch(start, end)
             if start == end:
                 start = end = 0
