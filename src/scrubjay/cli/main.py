@@ -17,7 +17,6 @@ __all__ = ["make_commands", "run"]
 
 _BROKEN_PIPE = 141
 """As of a program that SIGPIPE ended."""
-"""As click has it."""
 _BUG = 70
 _INTERRUPTED = 130
 _EPILOG = (
