@@ -1,18 +1,25 @@
 """Sinks and files that exist for tests: in memory, recording, tearing."""
 
+import hashlib
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from uuid import UUID
 
-from scrubjay.base.errors import Conflict, Invalid, NotFound
+from scrubjay.base.errors import Conflict, NotFound
 from scrubjay.base.ids import Epoch
 from scrubjay.base.ports import Entropy
-from scrubjay.sinks.sink import Grade, Worth
+from scrubjay.sinks.budget import UNLIMITED, Budget
+from scrubjay.sinks.sink import Grade, Worth, check_new
 
 DISK_SECTOR_BYTES = 512
 SINK, POOL = UUID(int=0x51), UUID(int=0x90)
 SOMEWHERE = Worth(Grade.CONDITIONAL, "memory", "it is for tests")
+
+
+def key_of(epoch: int, *, draw: int = 0) -> bytes:
+    """Return the key that tests give to an epoch, another for each draw."""
+    return hashlib.sha256(b"test epoch %d %d" % (epoch, draw)).digest()
 
 
 class MemorySink:
@@ -21,7 +28,6 @@ class MemorySink:
     def __init__(self, entropy: Entropy, *, sink_id: UUID, pool_id: UUID, epoch: Epoch) -> None:
         self.sink_id = sink_id
         self.pool_id = pool_id
-        self._entropy = entropy
         self._keys = {epoch: entropy.token(32)}
 
     def epochs(self) -> tuple[Epoch, ...]:
@@ -34,13 +40,10 @@ class MemorySink:
             raise NotFound(f"sink: epoch {epoch} not held, expected its key")
         return self._keys[epoch]
 
-    def prepare(self, epoch: Epoch) -> None:
-        """Draw a key."""
-        if epoch <= max(self._keys):
-            raise Invalid(f"sink: new epoch {epoch}, expected more")
-        if len(self._keys) > 1:
-            raise Conflict("sink: two epochs held, expected one")
-        self._keys[epoch] = self._entropy.token(32)
+    def prepare(self, epoch: Epoch, key: bytes) -> None:
+        """Keep a key."""
+        check_new(self.sink_id, self._keys, epoch, key)
+        self._keys[epoch] = key
 
     def drop(self, epoch: Epoch) -> None:
         """Lose a key."""
@@ -54,6 +57,10 @@ class MemorySink:
     def worth(self) -> Worth:
         """Say what it is worth."""
         return SOMEWHERE
+
+    def budget(self) -> Budget:
+        """Say how often it can rotate."""
+        return UNLIMITED
 
     def close(self) -> None:
         """Nothing to close."""

@@ -10,7 +10,7 @@ from scrubjay.base.ids import Epoch
 from scrubjay.sinks.file import FileSink
 from scrubjay.sinks.keeper import EpochKeeper
 from tests.keys.world import SeededEntropy
-from tests.sinks.disks import POOL, SINK, SOMEWHERE, CrashFile, PowerLossError
+from tests.sinks.disks import POOL, SINK, SOMEWHERE, CrashFile, PowerLossError, key_of
 
 OLD, NEW = Epoch(1), Epoch(2)
 TEARS = 6
@@ -46,12 +46,14 @@ def _settle(content: bytes, named: Epoch, rng: random.Random) -> bytes:
     for stop_at in (0, 1, 2, 3):
         disk = CrashFile(content, stop_at=stop_at)
         try:
-            EpochKeeper(_open(disk), sink_id=SINK, pool_id=POOL).settle(named)
+            EpochKeeper(_open(disk), sink_id=SINK, pool_id=POOL, entropy=SeededEntropy(9)).settle(
+                named
+            )
         except PowerLossError:
             content = disk.after_power_loss(rng)
             assert _open(CrashFile(content)).key(named) == kept
     disk = CrashFile(content)
-    EpochKeeper(_open(disk), sink_id=SINK, pool_id=POOL).settle(named)
+    EpochKeeper(_open(disk), sink_id=SINK, pool_id=POOL, entropy=SeededEntropy(9)).settle(named)
     settled = _open(CrashFile(bytes(disk.durable)))
     assert settled.epochs() == (named,)
     assert settled.key(named) == kept
@@ -72,12 +74,14 @@ def test_crash_during_prepare_is_undone(seed: int) -> None:
     start = CrashFile()
     _format(start)
     old = _open(start).key(OLD)
-    for content in _crashes(bytes(start.durable), lambda disk: _open(disk).prepare(NEW), rng):
+    for content in _crashes(
+        bytes(start.durable), lambda disk: _open(disk).prepare(NEW, key_of(NEW)), rng
+    ):
         settled = _settle(content, OLD, rng)
         _assert_only(settled, OLD)
         sink = _open(CrashFile(settled))
         assert sink.key(OLD) == old
-        sink.prepare(NEW)
+        sink.prepare(NEW, key_of(NEW))
 
 
 @pytest.mark.slow
@@ -86,7 +90,7 @@ def test_crash_during_drop_is_finished(seed: int) -> None:
     rng = random.Random(seed)
     start = CrashFile()
     _format(start)
-    _open(start).prepare(NEW)
+    _open(start).prepare(NEW, key_of(NEW))
     new = _open(start).key(NEW)
     for content in _crashes(bytes(start.durable), lambda disk: _open(disk).drop(OLD), rng):
         settled = _settle(content, NEW, rng)
@@ -98,7 +102,7 @@ def test_crash_between_prepare_and_drop_goes_either_way() -> None:
     """With both epochs held, the superblock decides."""
     start = CrashFile()
     _format(start)
-    _open(start).prepare(NEW)
+    _open(start).prepare(NEW, key_of(NEW))
     for named in (OLD, NEW):
         _assert_only(_settle(bytes(start.durable), named, random.Random(1)), named)
 
@@ -125,7 +129,7 @@ def test_crash_that_tears_only_the_slot_header_leaves_nothing_to_merge() -> None
     """
     start = CrashFile()
     _format(start)
-    _open(start).prepare(NEW)
+    _open(start).prepare(NEW, key_of(NEW))
     content = start.durable
     content[4096 : 4096 + 512] = bytes(512)
     assert _open(CrashFile(bytes(content))).epochs() == (NEW,)

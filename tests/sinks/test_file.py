@@ -16,7 +16,7 @@ from scrubjay.sinks.file import FILE_BYTES, FileSink
 from scrubjay.sinks.locked import LockedFile
 from scrubjay.sinks.split import merge
 from tests.keys.world import SeededEntropy
-from tests.sinks.disks import POOL, SINK, SOMEWHERE, CrashFile
+from tests.sinks.disks import POOL, SINK, SOMEWHERE, CrashFile, key_of
 
 SLOTS = (4096, 4096 + 262_144)
 
@@ -67,7 +67,7 @@ def test_file_sink_after_a_drop_holds_zeros_there() -> None:
     """The slot of a dropped epoch reads back as zeros, all of it (I3)."""
     disk = formatted()
     sink = FileSink(disk, SeededEntropy(2), SOMEWHERE)
-    sink.prepare(Epoch(2))
+    sink.prepare(Epoch(2), key_of(Epoch(2)))
     sink.drop(Epoch(1))
     assert not any(disk.durable[SLOTS[0] : SLOTS[1]])
     assert opened(bytes(disk.durable)).epochs() == (2,)
@@ -85,8 +85,8 @@ def test_file_sink_on_a_disk_that_does_not_write_says_so() -> None:
     disk = formatted()
     sink = FileSink(Deaf(bytes(disk.durable)), SeededEntropy(2), SOMEWHERE)
     with pytest.raises(Corrupt, match="expected the new key"):
-        sink.prepare(Epoch(2))
-    FileSink(disk, SeededEntropy(3), SOMEWHERE).prepare(Epoch(2))
+        sink.prepare(Epoch(2), key_of(Epoch(2)))
+    FileSink(disk, SeededEntropy(3), SOMEWHERE).prepare(Epoch(2), key_of(Epoch(2)))
     sink = FileSink(Deaf(bytes(disk.durable)), SeededEntropy(2), SOMEWHERE)
     with pytest.raises(Corrupt, match="slot 0 is not zero"):
         sink.drop(Epoch(1))
@@ -159,7 +159,7 @@ def test_file_sink_of_a_newer_version_is_invalid() -> None:
 def test_file_sink_on_disk_opens_again_with_its_keys(tmp_path: Path) -> None:
     """What was created is there after closing, mode 0600."""
     sink = create(tmp_path / "sink")
-    sink.prepare(Epoch(2))
+    sink.prepare(Epoch(2), key_of(Epoch(2)))
     keys = [sink.key(epoch) for epoch in sink.epochs()]
     sink.close()
     assert (tmp_path / "sink").stat().st_mode & 0o7777 == 0o600
@@ -262,8 +262,8 @@ def test_locked_file_after_a_failed_sync_is_of_no_use(
     with monkeypatch.context() as patched:
         patched.setattr(os, "fdatasync", _eio)
         with pytest.raises(Unavailable, match="input/output"):
-            sink.prepare(Epoch(2))
-    for deed in (sink.epochs, sink.scour, lambda: sink.prepare(Epoch(3))):
+            sink.prepare(Epoch(2), key_of(Epoch(2)))
+    for deed in (sink.epochs, sink.scour, lambda: sink.prepare(Epoch(3), key_of(Epoch(3)))):
         with pytest.raises(Unavailable, match="opened anew"):
             deed()
     sink.close()

@@ -10,20 +10,20 @@ from scrubjay.sinks.file import FileSink
 from scrubjay.sinks.keeper import EpochKeeper
 from scrubjay.sinks.sink import Sink
 from tests.keys.world import SeededEntropy
-from tests.sinks.disks import POOL, SINK, SOMEWHERE, CrashFile, MemorySink
+from tests.sinks.disks import POOL, SINK, SOMEWHERE, CrashFile, MemorySink, key_of
 
 
 def holding(*epochs: int) -> Sink:
     """Return a sink that holds these epochs."""
     sink = MemorySink(SeededEntropy(1), sink_id=SINK, pool_id=POOL, epoch=Epoch(epochs[0]))
     for epoch in epochs[1:]:
-        sink.prepare(Epoch(epoch))
+        sink.prepare(Epoch(epoch), key_of(Epoch(epoch)))
     return sink
 
 
 def keeper(sink: Sink) -> EpochKeeper:
     """Return the keeper of a sink that belongs to its pool."""
-    return EpochKeeper(sink, sink_id=SINK, pool_id=POOL)
+    return EpochKeeper(sink, sink_id=SINK, pool_id=POOL, entropy=SeededEntropy(9))
 
 
 def test_keeper_rotates_from_one_epoch_to_the_next() -> None:
@@ -84,10 +84,10 @@ def test_keeper_of_a_damaged_sink_stops_and_keeps_the_bytes() -> None:
 def test_keeper_with_a_sink_of_another_pool_refuses() -> None:
     """Another pool's sink is named as such."""
     with pytest.raises(Invalid, match=f"belongs to pool {POOL}, expected pool {UUID(int=1)}"):
-        EpochKeeper(holding(1), sink_id=SINK, pool_id=UUID(int=1))
+        EpochKeeper(holding(1), sink_id=SINK, pool_id=UUID(int=1), entropy=SeededEntropy(9))
 
 
 def test_keeper_with_a_foreign_sink_refuses() -> None:
     """Another sink of the same pool's id is not the one that the superblock names."""
     with pytest.raises(Invalid, match=f"foreign to pool {POOL}, expected sink {UUID(int=1)}"):
-        EpochKeeper(holding(1), sink_id=UUID(int=1), pool_id=POOL)
+        EpochKeeper(holding(1), sink_id=UUID(int=1), pool_id=POOL, entropy=SeededEntropy(9))

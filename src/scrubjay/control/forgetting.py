@@ -89,7 +89,13 @@ class Forgetting:
         self._attachments = attachments
         self._operations = operations
         self._clock = clock
-        self._epochs = EpochKeeper(sink, sink_id=keeper.pool.sink_id, pool_id=keeper.pool.pool_id)
+        self._sink = sink
+        self._epochs = EpochKeeper(
+            sink,
+            sink_id=keeper.pool.sink_id,
+            pool_id=keeper.pool.pool_id,
+            entropy=keeper.entropy,
+        )
         self._undropped: list[tuple[_Doomed, DestructionRecord]] = []
         """Committed, but the sink has not yet dropped the old epoch."""
         self._wake = threading.Event()

@@ -63,7 +63,7 @@ def open_pool(
 
     Invalid where the sink is another pool's, Denied where one of the two is older.
     """
-    epochs = _named(media, sink)
+    epochs = _named(media, sink, entropy)
     pool = Pool.open(
         media,
         clock=clock,
@@ -72,7 +72,7 @@ def open_pool(
         generation_at_least=generation_at_least,
     )
     # The seal has opened: only now is it believed what the superblock says.
-    epochs = EpochKeeper(sink, sink_id=pool.sink_id, pool_id=pool.pool_id)
+    epochs = EpochKeeper(sink, sink_id=pool.sink_id, pool_id=pool.pool_id, entropy=entropy)
     if dropped := epochs.settle(pool.epoch):
         _log.warning("sink.settled", epoch=pool.epoch, dropped=list(dropped))
     return pool
@@ -95,7 +95,7 @@ def open_keeper(
     def open_known() -> Pool:
         media = open_media()
         try:
-            _named(media, sink)
+            _named(media, sink, entropy)
             return open_pool(
                 media,
                 sink,
@@ -130,7 +130,7 @@ def _known_generation(index: Index, sink: Sink) -> int:
     return known.generation
 
 
-def _named(media: Sequence[Medium], sink: Sink) -> EpochKeeper:
+def _named(media: Sequence[Medium], sink: Sink, entropy: Entropy) -> EpochKeeper:
     """Return the epochs of the pool that the media name; Invalid where the sink is another's."""
     block = Pool.survey(media)
-    return EpochKeeper(sink, sink_id=block.sink_id, pool_id=block.pool_id)
+    return EpochKeeper(sink, sink_id=block.sink_id, pool_id=block.pool_id, entropy=entropy)

@@ -19,9 +19,10 @@ from scrubjay.base.errors import Conflict, Corrupt, Invalid, NotFound
 from scrubjay.base.ids import Epoch
 from scrubjay.base.ports import Entropy
 from scrubjay.keys.aead import KEY_BYTES
+from scrubjay.sinks.budget import UNLIMITED, Budget
 from scrubjay.sinks.ground import assess
 from scrubjay.sinks.locked import FileIo, LockedFile
-from scrubjay.sinks.sink import Worth
+from scrubjay.sinks.sink import Worth, check_new
 from scrubjay.sinks.split import SPLIT_BYTES, STRIPES, merge, split
 
 __all__ = ["FILE_BYTES", "FileSink"]
@@ -81,11 +82,17 @@ class FileSink:
         sink_id: UUID,
         pool_id: UUID,
         epoch: Epoch,
+        key: bytes | None = None,
     ) -> Self:
-        """Make a sink out of an empty file; the header comes last, and makes it one."""
+        """Make a sink out of an empty file; the header comes last, and makes it one.
+
+        Without a `key` its first epoch gets a fresh one; with one it joins sinks that hold it.
+        """
+        key = entropy.token(KEY_BYTES) if key is None else key
+        check_new(sink_id, {}, epoch, key)
         io.write(0, bytes(FILE_BYTES))
         io.sync()
-        io.write(HEADER_BYTES, _slot_bytes(epoch, entropy))
+        io.write(HEADER_BYTES, _slot_bytes(epoch, key, entropy))
         io.sync()
         header = _HEADER.pack(_MAGIC, sink_id.bytes, pool_id.bytes, bytes(_DIGEST_BYTES))
         text = header[:-_DIGEST_BYTES]
@@ -95,13 +102,20 @@ class FileSink:
 
     @classmethod
     def create(
-        cls, path: Path, entropy: Entropy, *, sink_id: UUID, pool_id: UUID, epoch: Epoch
+        cls,
+        path: Path,
+        entropy: Entropy,
+        *,
+        sink_id: UUID,
+        pool_id: UUID,
+        epoch: Epoch,
+        key: bytes | None = None,
     ) -> Self:
-        """Create the file of a new sink, with the key of its first epoch."""
+        """Create the file of a new sink, with the key of its first epoch, see `format`."""
         io = LockedFile.create(path)
         try:
             return cls.format(
-                io, entropy, assess(io.fd), sink_id=sink_id, pool_id=pool_id, epoch=epoch
+                io, entropy, assess(io.fd), sink_id=sink_id, pool_id=pool_id, epoch=epoch, key=key
             )
         except BaseException:
             path.unlink(missing_ok=True)
@@ -147,19 +161,18 @@ class FileSink:
             raise Corrupt(f"{missing}, slot {broken[0]} is damaged, expected its checksum to match")
         raise NotFound(f"{missing}, expected its key")
 
-    def prepare(self, epoch: Epoch) -> None:
-        """Store a fresh random key for a new epoch in the empty slot, and read it back."""
+    def prepare(self, epoch: Epoch, key: bytes) -> None:
+        """Store the fresh key of a new epoch in the empty slot, and read it back."""
         slots = self._slots()
-        newest = max((slot.epoch for slot in slots if slot.state is _State.HELD), default=0)
-        if epoch <= newest:
-            raise Invalid(f"sink {self._sink_id}: new epoch {epoch}, expected more than {newest}")
+        held = {slot.epoch: self._merged(slot) for slot in slots if slot.state is _State.HELD}
+        check_new(self._sink_id, held, epoch, key)
         empty = [slot for slot in slots if slot.state is _State.EMPTY]
         if not empty:
             raise Conflict(
                 f"sink {self._sink_id}: no empty slot, expected one",
                 hint="the last rotation was interrupted: open the pool anew, it settles that",
             )
-        data = _slot_bytes(epoch, self._entropy)
+        data = _slot_bytes(epoch, key, self._entropy)
         self._io.write(empty[0].offset_bytes, data)
         self._io.sync()
         if self._io.read(empty[0].offset_bytes, len(data)) != data:
@@ -189,6 +202,10 @@ class FileSink:
     def worth(self) -> Worth:
         """Say what overwriting is worth where the file lies."""
         return self._worth
+
+    def budget(self) -> Budget:
+        """Say that any number of rotations can be afforded."""
+        return UNLIMITED
 
     def close(self) -> None:
         """Let go of the file and its lock."""
@@ -242,9 +259,8 @@ def _parse_slot(index: int, data: bytes) -> _Slot:
     return _Slot(index, _State.HELD, Epoch(epoch))
 
 
-def _slot_bytes(epoch: Epoch, entropy: Entropy) -> bytes:
-    """Return a slot with a fresh key; only the split of it ever leaves this function."""
-    key = entropy.token(KEY_BYTES)
+def _slot_bytes(epoch: Epoch, key: bytes, entropy: Entropy) -> bytes:
+    """Return a slot with the split of a key."""
     header = _SLOT_HEADER.pack(_SLOT_MAGIC, epoch, STRIPES, _key_digest(key, epoch))
     text = header + split(key, entropy)
     return text + hashlib.sha256(text).digest()

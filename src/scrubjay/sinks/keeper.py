@@ -14,6 +14,8 @@ from uuid import UUID
 
 from scrubjay.base.errors import Denied, Invalid, NotFound
 from scrubjay.base.ids import Epoch
+from scrubjay.base.ports import Entropy
+from scrubjay.keys.aead import KEY_BYTES
 from scrubjay.sinks.sink import Sink
 
 __all__ = ["EpochKeeper"]
@@ -22,7 +24,7 @@ __all__ = ["EpochKeeper"]
 class EpochKeeper:
     """One pool's epochs in its sink."""
 
-    def __init__(self, sink: Sink, *, sink_id: UUID, pool_id: UUID) -> None:
+    def __init__(self, sink: Sink, *, sink_id: UUID, pool_id: UUID, entropy: Entropy) -> None:
         """Invalid unless the sink is the one that the pool's superblock names."""
         if sink.pool_id != pool_id:
             raise Invalid(
@@ -35,6 +37,7 @@ class EpochKeeper:
                 hint="give this pool its own sink; no other opens it",
             )
         self._sink = sink
+        self._entropy = entropy
 
     def key(self, named: Epoch) -> bytes:
         """Return the key of the epoch that a superblock names.
@@ -47,10 +50,13 @@ class EpochKeeper:
             raise self._stale(named) from None
 
     def prepare(self, named: Epoch) -> Epoch:
-        """Have the sink store the key of the next epoch beside the named one; return it."""
+        """Have the sink store a key for the next epoch beside the named one; return the epoch.
+
+        The only place that draws an epoch's key (I6): nothing else made it, or kept it.
+        """
         self.key(named)
         following = Epoch(named + 1)
-        self._sink.prepare(following)
+        self._sink.prepare(following, self._entropy.token(KEY_BYTES))
         return following
 
     def settle(self, named: Epoch) -> tuple[Epoch, ...]:
@@ -72,7 +78,7 @@ class EpochKeeper:
         held = self._sink.epochs()
         listed = " and ".join(map(str, held)) or "none"
         message = f"sink {self._sink.sink_id}: holds epoch {listed}, expected epoch {named}"
-        if held and held[0] > named:
+        if held and held[-1] > named:
             return Denied(
                 f"{message}: the pool is older than the sink",
                 hint="the pool was put back from before a forgetting: bring its newest state; "

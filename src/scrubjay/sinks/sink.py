@@ -1,7 +1,9 @@
 """The port of every sink: it holds epoch keys, and can really lose one.
 
 I3 rests on `drop`: when it returns, the key is gone as far as `worth` says. I6 rests on
-the keys being fresh: `prepare` draws one and takes none.
+the keys being fresh. `EpochKeeper.prepare` draws each one, and hands it to the sink, which
+may be several that must hold the same; nobody else calls `prepare` with a key that the
+pool has not named yet. A sink refuses a key that it holds under another epoch.
 """
 
 from __future__ import annotations
@@ -11,14 +13,19 @@ from enum import Enum
 from typing import Protocol
 from uuid import UUID
 
+from scrubjay.base.errors import Conflict, Invalid
 from scrubjay.base.ids import Epoch
+from scrubjay.keys.aead import KEY_BYTES
+from scrubjay.sinks.budget import Budget
 
-__all__ = ["Grade", "Sink", "Worth"]
+__all__ = ["Grade", "Sink", "Worth", "check_new", "weakest"]
 
 
 class Grade(Enum):
-    """What a sink's forgetting amounts to."""
+    """What a sink's forgetting amounts to, the strongest first."""
 
+    PURGE = "Purge"
+    """NIST SP 800-88r2: withstands a laboratory too, as far as the part's maker is right."""
     CLEAR = "Clear"
     """NIST SP 800-88r2: withstands everything but a laboratory."""
     CONDITIONAL = "CONDITIONAL"
@@ -35,6 +42,34 @@ class Worth:
 
     def __str__(self) -> str:
         return f"The sink is on {self.place}: {self.reason}. Forgetting is {self.grade.value}."
+
+
+_GRADES = tuple(Grade)
+
+
+def weakest(worths: list[Worth]) -> Worth:
+    """Return the worst of several assessments, the first of equals."""
+    return max(worths, key=lambda worth: _GRADES.index(worth.grade))
+
+
+def check_new(sink_id: UUID, held: dict[Epoch, bytes], epoch: Epoch, key: bytes) -> None:
+    """Refuse what no sink prepares, given the keys that this one holds.
+
+    Invalid for a key of another size, one that is held, or an epoch that is not newer;
+    Conflict where two are held.
+    """
+    if len(key) != KEY_BYTES:
+        raise Invalid(f"sink {sink_id}: key of {len(key)} bytes, expected {KEY_BYTES}")
+    newest = max(held, default=0)
+    if epoch <= newest:
+        raise Invalid(f"sink {sink_id}: new epoch {epoch}, expected more than {newest}")
+    if key in held.values():
+        raise Invalid(f"sink {sink_id}: new epoch {epoch} with a key that it holds, expected fresh")
+    if len(held) > 1:
+        raise Conflict(
+            f"sink {sink_id}: two epochs held, expected one",
+            hint="the last rotation was interrupted: open the pool anew, it settles that",
+        )
 
 
 class Sink(Protocol):
@@ -62,10 +97,11 @@ class Sink(Protocol):
         """Return the 32-byte key of an epoch; NotFound if not held, Corrupt if damaged."""
         ...
 
-    def prepare(self, epoch: Epoch) -> None:
-        """Store a fresh random key for a new epoch beside the held one, durably.
+    def prepare(self, epoch: Epoch, key: bytes) -> None:
+        """Store the fresh 32-byte key of a new epoch beside the held one, durably; read it back.
 
-        Conflict if two are held or remains lie about, Invalid if the epoch is not newer.
+        Conflict if two are held or remains lie about, Invalid if the epoch is not newer or
+        the key is known.
         """
         ...
 
@@ -82,6 +118,10 @@ class Sink(Protocol):
 
     def worth(self) -> Worth:
         """Say what its forgetting is worth."""
+        ...
+
+    def budget(self) -> Budget:
+        """Say how often it can afford to rotate."""
         ...
 
     def close(self) -> None:
