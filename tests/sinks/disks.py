@@ -83,6 +83,20 @@ class Write:
             yield Write(self.offset_bytes + at, self.data[at : at + DISK_SECTOR_BYTES])
 
 
+class Power:
+    """What several devices of one machine lose at once, before its n-th step."""
+
+    def __init__(self, stop_at: int = -1) -> None:
+        self.stop_at = stop_at
+        self.steps = 0
+
+    def step(self) -> None:
+        """Take a step, or stop; once stopped, nothing goes on."""
+        if 0 <= self.stop_at <= self.steps:
+            raise PowerLossError
+        self.steps += 1
+
+
 class CrashFile:
     """A FileIo on a disk that loses power before its n-th write or sync.
 
@@ -90,13 +104,19 @@ class CrashFile:
     any combination (`after_power_loss`).
     """
 
-    def __init__(self, content: bytes = b"", *, stop_at: int = -1) -> None:
+    def __init__(
+        self, content: bytes = b"", *, stop_at: int = -1, power: Power | None = None
+    ) -> None:
+        self._power = power or Power(stop_at)
         self.durable = bytearray(content)
         self._seen = bytearray(content)
         self._pending: list[Write] = []
-        self._stop_at = stop_at
-        self.steps = 0
         self.open = True
+
+    @property
+    def steps(self) -> int:
+        """How many steps its machine took."""
+        return self._power.steps
 
     @property
     def size_bytes(self) -> int:
@@ -110,12 +130,12 @@ class CrashFile:
     def write(self, offset_bytes: int, data: bytes) -> None:
         """Write; the power may go while the disk is at it."""
         self._pending.append(Write(offset_bytes, data))
-        self._step()
+        self._power.step()
         _put(self._seen, offset_bytes, data)
 
     def sync(self) -> None:
         """Make durable what was written."""
-        self._step()
+        self._power.step()
         self.durable = bytearray(self._seen)
         self._pending.clear()
 
@@ -132,11 +152,6 @@ class CrashFile:
                 if rng.random() < share:
                     _put(content, sector.offset_bytes, sector.data)
         return bytes(content)
-
-    def _step(self) -> None:
-        if self.steps == self._stop_at:
-            raise PowerLossError
-        self.steps += 1
 
 
 def _put(content: bytearray, offset_bytes: int, data: bytes) -> None:

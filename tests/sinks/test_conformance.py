@@ -1,41 +1,62 @@
 """What every sink promises; each implementation is put through all of it."""
 
+import itertools
+import random
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from functools import partial
+from uuid import UUID
 
 import pytest
 
-from scrubjay.base.errors import Conflict, Invalid, NotFound
+from scrubjay.base.errors import Conflict, Invalid, NotFound, Unavailable
 from scrubjay.base.ids import Epoch
-from scrubjay.sinks.file import FileSink
+from scrubjay.sinks.keeper import EpochKeeper
 from scrubjay.sinks.sink import Grade, Sink
 from tests.keys.world import SeededEntropy
-from tests.sinks.disks import POOL, SINK, SOMEWHERE, CrashFile, MemorySink, key_of
+from tests.sinks.disks import POOL, SINK, PowerLossError, key_of
+from tests.sinks.rigs import FIRST, FileRig, MemoryRig, MirrorRig, Rig
 
-FIRST = Epoch(1)
-
-
-def _memory(folder: Path) -> Sink:
-    return MemorySink(SeededEntropy(1), sink_id=SINK, pool_id=POOL, epoch=FIRST)
+NEW = Epoch(2)
 
 
-def _file(folder: Path) -> Sink:
-    return FileSink.create(
-        folder / "sink", SeededEntropy(1), sink_id=SINK, pool_id=POOL, epoch=FIRST
-    )
+class Drawn:
+    """Entropy that notes the keys it gave."""
+
+    def __init__(self) -> None:
+        self._entropy = SeededEntropy(9)
+        self.keys: list[bytes] = []
+
+    def token(self, size_bytes: int) -> bytes:
+        """Return the next bytes."""
+        self.keys.append(self._entropy.token(size_bytes))
+        return self.keys[-1]
 
 
-def _file_on_a_port(folder: Path) -> Sink:
-    return FileSink.format(
-        CrashFile(), SeededEntropy(1), SOMEWHERE, sink_id=SINK, pool_id=POOL, epoch=FIRST
-    )
+@pytest.fixture(
+    params=[
+        MemoryRig,
+        FileRig,
+        MirrorRig,
+    ],
+)
+def make_rig(request: pytest.FixtureRequest) -> Callable[[], Rig]:
+    """Return what makes a machine for one kind of sink."""
+    make: Callable[[], Rig] = request.param
+    return make
 
 
-@pytest.fixture(params=[_memory, _file, _file_on_a_port])
-def sink(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sink]:
+@pytest.fixture
+def rig(make_rig: Callable[[], Rig]) -> Iterator[Rig]:
+    """Return such a machine."""
+    made = make_rig()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def sink(rig: Rig) -> Iterator[Sink]:
     """Make a new sink that holds epoch 1."""
-    make: Callable[[Path], Sink] = request.param
-    made = make(tmp_path)
+    made = rig.make()
     yield made
     made.close()
 
@@ -135,3 +156,132 @@ def test_sink_says_what_it_is_worth(sink: Sink) -> None:
     worth = sink.worth()
     assert isinstance(worth.grade, Grade)
     assert str(worth).endswith(f"Forgetting is {worth.grade.value}.")
+
+
+def test_sink_refuses_a_key_that_it_holds(sink: Sink) -> None:
+    """An epoch's key is fresh; one that serves another epoch is not (I6)."""
+    with pytest.raises(Invalid, match="fresh"):
+        sink.prepare(Epoch(2), sink.key(FIRST))
+    assert sink.epochs() == (1,)
+
+
+@pytest.mark.parametrize("size_bytes", [0, 16, 31, 33])
+def test_sink_refuses_a_key_of_another_size(sink: Sink, size_bytes: int) -> None:
+    """A key has 32 bytes."""
+    with pytest.raises(Invalid, match=f"key of {size_bytes} bytes, expected 32"):
+        sink.prepare(Epoch(2), bytes(size_bytes))
+    assert sink.epochs() == (1,)
+
+
+def test_sink_rotated_by_its_keeper_never_repeats_a_key(sink: Sink) -> None:
+    """Each epoch's key is drawn anew, an undone one too, and the sink holds that one (I6)."""
+    drawn = Drawn()
+    keeper = EpochKeeper(sink, sink_id=SINK, pool_id=POOL, entropy=drawn)
+    held, named = [], FIRST
+    for turn in range(6):
+        after = keeper.prepare(named)
+        held.append(sink.key(after))
+        named = named if turn % 3 == 2 else after
+        keeper.settle(named)
+    assert held == drawn.keys
+    assert len(set(held)) == 6
+
+
+def test_sink_opened_anew_holds_what_it_held(rig: Rig) -> None:
+    """A sink is what it was before it was closed."""
+    first = rig.make()
+    first.prepare(Epoch(2), key_of(2))
+    keys = [first.key(epoch) for epoch in first.epochs()]
+    first.close()
+    again = rig.open()
+    assert (again.sink_id, again.pool_id) == (SINK, POOL)
+    assert [again.key(epoch) for epoch in again.epochs()] == keys
+    again.close()
+
+
+def test_sink_of_another_pool_is_refused(sink: Sink) -> None:
+    """No pool takes another's sink, and no sink serves two."""
+    other = UUID(int=77)
+    with pytest.raises(Invalid, match="belongs to pool"):
+        EpochKeeper(sink, sink_id=SINK, pool_id=other, entropy=Drawn())
+    with pytest.raises(Invalid, match="foreign"):
+        EpochKeeper(sink, sink_id=other, pool_id=POOL, entropy=Drawn())
+
+
+def test_sink_states_a_budget(sink: Sink) -> None:
+    """What it affords within a year is some, and it says how sure that is."""
+    budget = sink.budget()
+    assert budget.rotations(365 * 86_400) > 365
+    assert budget.wait_s(rotations=0, age_s=0) == 0
+    assert budget.reason
+
+
+def _rotated(sink: Sink) -> None:
+    sink.prepare(NEW, key_of(NEW))
+
+
+def _dropped(sink: Sink) -> None:
+    sink.drop(FIRST)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("deed", "named"), [(_rotated, FIRST), (_dropped, NEW)])
+def test_sink_cut_at_every_step_settles(
+    make_rig: Callable[[], Rig], deed: Callable[[Sink], None], named: Epoch, seed: int
+) -> None:
+    """Power lost at any step: the named epoch keeps its key, and settling leaves it alone.
+
+    The settling is cut as well, at a step that chance picks (I3, I5, I6).
+    """
+    rng = random.Random(seed)
+    for cut in itertools.count():
+        rig = make_rig()
+        done = _cut_and_settle(rig, cut, deed, named=named, rng=rng)
+        rig.close()
+        if done:
+            break
+
+
+def _cut_and_settle(
+    rig: Rig, cut: int, deed: Callable[[Sink], None], *, named: Epoch, rng: random.Random
+) -> bool:
+    """Play it with the power lost before step `cut`; True if it came to its end before that."""
+    sink = rig.make()
+    if named == NEW:
+        sink.prepare(NEW, key_of(NEW))
+    kept = sink.key(named)
+    done = _cut(rig, cut, partial(deed, sink))
+    rig.restart(rng)
+    if not done:
+        _cut(rig, rng.randrange(8), partial(_settle, rig, named))
+        rig.restart(rng)
+    settled = _settle(rig, named)
+    assert settled.epochs() == (named,)
+    assert settled.key(named) == kept
+    for gone in {FIRST, NEW} - {named}:
+        with pytest.raises(NotFound):
+            settled.key(gone)
+    following = Epoch(named + 1)
+    settled.prepare(following, key_of(following, draw=1))
+    assert settled.key(following) == key_of(following, draw=1)
+    settled.close()
+    return done
+
+
+def _cut(rig: Rig, at: int, deed: Callable[[], object]) -> bool:
+    """Do it with the power lost before its step `at`; True if it came to its end."""
+    rig.power.steps, rig.power.stop_at = 0, at
+    try:
+        deed()
+    except (PowerLossError, Unavailable):
+        return False
+    finally:
+        rig.power.stop_at = -1
+    return True
+
+
+def _settle(rig: Rig, named: Epoch) -> Sink:
+    """Recover as an opened pool does."""
+    sink = rig.open()
+    EpochKeeper(sink, sink_id=SINK, pool_id=POOL, entropy=Drawn()).settle(named)
+    return sink

@@ -199,6 +199,12 @@ class FileSink:
             if slot.state is _State.REMAINS:
                 self._erase(slot)
 
+    def destroy(self) -> None:
+        """Overwrite every slot: it was replaced, and holds nothing that opens a pool again."""
+        for slot in self._slots():
+            if slot.state is not _State.EMPTY:
+                self._erase(slot)
+
     def worth(self) -> Worth:
         """Say what overwriting is worth where the file lies."""
         return self._worth
