@@ -14,7 +14,8 @@ from scrubjay.sinks.keeper import EpochKeeper
 from scrubjay.sinks.sink import Grade, Sink
 from tests.keys.world import SeededEntropy
 from tests.sinks.disks import POOL, SINK, PowerLossError, key_of
-from tests.sinks.rigs import FIRST, FileRig, MemoryRig, MirrorRig, Rig
+from tests.sinks.emulator import PROGRAM
+from tests.sinks.rigs import FIRST, FileRig, MemoryRig, MirrorRig, MixedRig, Rig, TpmRig
 
 NEW = Epoch(2)
 
@@ -37,6 +38,8 @@ class Drawn:
         MemoryRig,
         FileRig,
         MirrorRig,
+        pytest.param(TpmRig, marks=pytest.mark.real(PROGRAM)),
+        pytest.param(MixedRig, marks=pytest.mark.real(PROGRAM)),
     ],
 )
 def make_rig(request: pytest.FixtureRequest) -> Callable[[], Rig]:

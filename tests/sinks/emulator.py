@@ -1,0 +1,70 @@
+"""swtpm, a TPM 2.0 in software, as a real part that can lose its power."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+__all__ = ["PROGRAM", "Emulator"]
+
+PROGRAM = "swtpm"
+
+
+class Emulator:
+    """One TPM; what it keeps survives `restart`, as in a machine that lost its power."""
+
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="scrubjay-tpm-"))
+        self.socket = self._folder / "socket"
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        """Power it on."""
+        self.socket.unlink(missing_ok=True)
+        self._process = subprocess.Popen(
+            [
+                PROGRAM,
+                "socket",
+                "--tpm2",
+                "--tpmstate",
+                f"dir={self._folder}",
+                "--server",
+                f"type=unixio,path={self.socket}",
+                "--flags",
+                "not-need-init,startup-clear",
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        while not self.socket.exists():
+            if self._process.poll() is not None:
+                assert self._process.stderr is not None
+                raise RuntimeError(self._process.stderr.read().decode())
+            time.sleep(0.01)
+
+    def restart(self) -> None:
+        """Cut its power, and bring it back."""
+        self._stop()
+        self.start()
+
+    def clear(self) -> None:
+        """Reset it to its maker's state, as a new one."""
+        self._stop()
+        for path in self._folder.iterdir():
+            path.unlink()
+        self.start()
+
+    def close(self) -> None:
+        """Throw it away."""
+        self._stop()
+        shutil.rmtree(self._folder)
+
+    def _stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
