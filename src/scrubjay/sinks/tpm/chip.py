@@ -32,7 +32,15 @@ from scrubjay.sinks.tpm.session import (
     session_key,
 )
 from scrubjay.sinks.tpm.transport import Transport
-from scrubjay.sinks.tpm.wire import Reader, Response, b2, command, parse_response
+from scrubjay.sinks.tpm.wire import (
+    HEADER_BYTES,
+    NOT_BEGUN,
+    Reader,
+    Response,
+    b2,
+    command,
+    parse_response,
+)
 
 __all__ = ["Chip", "Facts", "Signed", "Talk"]
 
@@ -46,6 +54,8 @@ _CAP_HANDLES, _CAP_PROPERTIES = 1, 6
 _FIXED, _PROPERTIES_MAX = 0x100, 64
 _MANUFACTURER, _VENDOR, _FIRMWARE, _MODES = 0x105, range(0x106, 0x10A), (0x10B, 0x10C), 0x12D
 _FIPS_MODES = 0b11
+_RESENT_MAX = 5
+"""The kernel's driver has waited and tried again before we see such an answer."""
 _NV_FIRST, _NV_MAX = 0x01000000, 254
 
 
@@ -177,9 +187,14 @@ class Chip:
         sessions: bytes = b"",
         handles_out: int = 0,
     ) -> Response:
-        """Run a command as it is."""
+        """Run a command as it is; one that the TPM did not begin is sent again, as it asks."""
         sent = command(code, handles, parameters, sessions)
-        return parse_response(self._transport.transact(sent), handles=handles_out, what=what)
+        answer = self._transport.transact(sent)
+        for _ in range(_RESENT_MAX):
+            if answer[6:HEADER_BYTES] not in NOT_BEGUN:
+                break
+            answer = self._transport.transact(sent)
+        return parse_response(answer, handles=handles_out, what=what)
 
     def close(self) -> None:
         """Let go of the TPM."""

@@ -10,7 +10,7 @@ import stat
 from pathlib import Path
 from typing import Protocol
 
-from scrubjay.base.errors import Conflict, Denied, NotFound, ScrubjayError, Unavailable
+from scrubjay.base.errors import Conflict, Denied, Invalid, NotFound, ScrubjayError, Unavailable
 from scrubjay.sinks.tpm.wire import HEADER_BYTES, RESPONSE_BYTES_MAX
 
 __all__ = ["DEFAULT_DEVICE", "DeviceTransport", "SocketTransport", "Transport", "open_transport"]
@@ -48,9 +48,12 @@ class DeviceTransport:
             os.write(self._fd, command)
             if not select.select([self._fd], [], [], _TIMEOUT_S)[0]:
                 raise Unavailable(f"{self._path}: no answer in {_TIMEOUT_S:.0f} s, expected one")
-            return os.read(self._fd, RESPONSE_BYTES_MAX)
+            answer = os.read(self._fd, RESPONSE_BYTES_MAX)
         except OSError as error:
             raise _refused(self._path, error) from error
+        if len(answer) < HEADER_BYTES:
+            raise Unavailable(f"{self._path}: answer of {len(answer)} bytes, expected a TPM's")
+        return answer
 
     def close(self) -> None:
         """Let go of the device; again is fine."""
@@ -101,10 +104,14 @@ class SocketTransport:
 def open_transport(path: Path) -> Transport:
     """Open a TPM by its path: a character device, or the socket of an emulator."""
     try:
-        is_socket = stat.S_ISSOCK(path.stat().st_mode)
+        mode = path.stat().st_mode
     except OSError as error:
         raise _refused(path, error) from error
-    return SocketTransport(path) if is_socket else DeviceTransport(path)
+    if stat.S_ISSOCK(mode):
+        return SocketTransport(path)
+    if stat.S_ISCHR(mode):
+        return DeviceTransport(path)
+    raise Invalid(f"{path}: no device and no socket, expected a TPM")
 
 
 def _refused(path: Path, error: OSError) -> ScrubjayError:

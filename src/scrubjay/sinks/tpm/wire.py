@@ -22,6 +22,7 @@ from scrubjay.base.errors import (
 
 __all__ = [
     "HEADER_BYTES",
+    "NOT_BEGUN",
     "RESPONSE_BYTES_MAX",
     "Reader",
     "Response",
@@ -38,6 +39,9 @@ _NO_SESSIONS, _SESSIONS = 0x8001, 0x8002
 _FORMAT_1 = 0x80
 _WARNING = 0x900
 _VERSION_1 = 0x100
+
+NOT_BEGUN = frozenset(each.to_bytes(4) for each in (_WARNING + 0x08, _WARNING + 0x22))
+"""TPM_RC_YIELDED and TPM_RC_RETRY: the TPM did nothing, and asks for the command again."""
 
 
 class TpmCode(Unavailable):
