@@ -23,6 +23,7 @@ PROGRAMS = {
     "e2fsprogs": "e2fsck",
     "nbdkit": "nbdkit",
     "fio": "fio",
+    "swtpm": "swtpm",
 }
 PYTHON = """#!/bin/sh
 case $* in

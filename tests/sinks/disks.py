@@ -25,6 +25,8 @@ def key_of(epoch: int, *, draw: int = 0) -> bytes:
 class MemorySink:
     """The simplest sink there can be."""
 
+    kind = "memory"
+
     def __init__(self, entropy: Entropy, *, sink_id: UUID, pool_id: UUID, epoch: Epoch) -> None:
         self.sink_id = sink_id
         self.pool_id = pool_id

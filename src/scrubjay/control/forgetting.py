@@ -8,7 +8,9 @@
 
 A crash at any point is finished at the next start: opening the pool settles the sink by
 the superblock, and what `f` still names is queued again. What is queued while a rotation
-runs shares the next one; rotations begin at most once a second.
+runs shares the next one; rotations begin at most once a second, and where the sink wears
+out no more often than its budget allows: what is decided then waits, withheld, for the next.
+A sink that cannot drop now leaves it at `committed`: the operation goes on until it could.
 """
 
 from __future__ import annotations
@@ -50,6 +52,8 @@ __all__ = ["Forgetting"]
 _KIND = "volume.destroy"
 _INTERVAL_NS = 1_000_000_000
 _RETRY_S = 5.0
+_WAIT_MAX_S = 60.0
+"""Volumes decided meanwhile are ended within this time, though they are forgotten later."""
 _BATCH_MAX = 256
 """Volumes per rotation: a commit that fits in memory, and others wait for."""
 _log = structlog.get_logger(__name__)
@@ -96,8 +100,8 @@ class Forgetting:
             pool_id=keeper.pool.pool_id,
             entropy=keeper.entropy,
         )
-        self._undropped: list[tuple[_Doomed, DestructionRecord]] = []
-        """Committed, but the sink has not yet dropped the old epoch."""
+        self._undropped: list[tuple[uuid.UUID, VolumeId, DestructionRecord]] = []
+        """Committed (by operation), but the sink has not yet dropped the old epoch."""
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="forgetting")
@@ -145,16 +149,21 @@ class Forgetting:
         volume is `ready` was never decided, and is left to whoever ends what else was left.
         """
         with self._keeper.rotating, self._keeper.reading() as view:
-            self._settle()
             decided = {uuid.UUID(each.operation) for _, each in view.forgettings()}
+            known = {operation for operation, _, _ in self._undropped}
             for row in self._operations.running():
-                if row.kind != _KIND:
+                if row.kind != _KIND or row.id in known:
                     continue
                 if row.id in decided:
                     self._operations.adopt(row.id)
                 elif (end := _destruction(view, row.subject)) is not None:
-                    self._operations.succeed([row.id], self._result(*end))
-        if decided:
+                    self._operations.adopt(row.id)
+                    self._undropped.append((row.id, *end))
+            try:
+                self._settle()
+            except Unavailable as error:
+                _log.error("forgetting.waits", error=error.message, hint=error.hint)
+        if decided or self._undropped:
             self._wake.set()
 
     def start(self) -> None:
@@ -174,7 +183,7 @@ class Forgetting:
                 doomed = [_Doomed(number, record) for number, record in view.forgettings()]
             self._settle()
             ended = [each for each in doomed[:_BATCH_MAX] if self._ended(each)]
-            if ended:
+            if ended and not self._wait_s():
                 self._rotate(ended)
                 self._settle()
 
@@ -190,9 +199,21 @@ class Forgetting:
                         break
                     self._last_ns = self._clock.monotonic_ns()
                     self.carry_out()
+                    if wait_s := self._wait_s():
+                        pause_s = min(wait_s, _WAIT_MAX_S)
                 except ScrubjayError as error:
                     _log.error("forgetting.failed", error=error.message, hint=error.hint)
                     pause_s = _RETRY_S
+
+    def _wait_s(self) -> float:
+        """Return for how long the sink cannot afford a rotation; the epoch counts them."""
+        with self._keeper.reading() as view:
+            age = self._keeper.now() - view.pool().created_at
+        rotations = self._keeper.epoch - 1
+        wait_s = self._sink.budget().wait_s(rotations=rotations, age_s=age.total_seconds())
+        if wait_s:
+            _log.info("forgetting.waits_for_budget", wait_s=round(wait_s), rotations=rotations)
+        return wait_s
 
     def _decide(self, change: Change, volume: VolumeId, operation: uuid.UUID) -> None:
         """Stage the decision."""
@@ -235,7 +256,7 @@ class Forgetting:
             change.index_as(
                 lambda index, generation: index.remove_volumes(gone, generation=generation)
             )
-        self._undropped += done
+        self._undropped += [(each.operation, each.volume, end) for each, end in done]
 
     def _settle(self) -> None:
         """Have the sink hold the pool's epoch alone; only then is anything forgotten.
@@ -245,9 +266,9 @@ class Forgetting:
         """
         self._epochs.settle(self._keeper.epoch)
         while self._undropped:
-            doomed, end = self._undropped.pop(0)
-            _log.info("volume.forgotten", volume=str(doomed.volume), epoch=end.epoch_after)
-            self._operations.succeed([doomed.operation], self._result(doomed.volume, end))
+            operation, volume, end = self._undropped.pop(0)
+            _log.info("volume.forgotten", volume=str(volume), epoch=end.epoch_after)
+            self._operations.succeed([operation], self._result(volume, end))
 
     def _result(self, volume: VolumeId, end: DestructionRecord) -> dict[str, object]:
         return {

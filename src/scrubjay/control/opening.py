@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from scrubjay.base.errors import Conflict
+from scrubjay.base.errors import Conflict, Unavailable
 from scrubjay.base.ports import Clock, Entropy, Medium
 from scrubjay.catalog.database import Database
 from scrubjay.catalog.index import Index
@@ -61,7 +61,8 @@ def open_pool(
 ) -> Pool:
     """Open a pool, and have the sink hold its epoch alone: rotations end or never were.
 
-    Invalid where the sink is another pool's, Denied where one of the two is older.
+    Invalid where the sink is another pool's, Denied where one of the two is older. Where a
+    sink cannot drop now, the pool serves nevertheless: no destroy is done until it could.
     """
     epochs = _named(media, sink, entropy)
     pool = Pool.open(
@@ -73,8 +74,11 @@ def open_pool(
     )
     # The seal has opened: only now is it believed what the superblock says.
     epochs = EpochKeeper(sink, sink_id=pool.sink_id, pool_id=pool.pool_id, entropy=entropy)
-    if dropped := epochs.settle(pool.epoch):
-        _log.warning("sink.settled", epoch=pool.epoch, dropped=list(dropped))
+    try:
+        if dropped := epochs.settle(pool.epoch):
+            _log.warning("sink.settled", epoch=pool.epoch, dropped=list(dropped))
+    except Unavailable as error:
+        _log.error("sink.unsettled", epoch=pool.epoch, error=error.message, hint=error.hint)
     return pool
 
 

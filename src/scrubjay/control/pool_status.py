@@ -85,7 +85,7 @@ class Pools:
             attached=sum(map(self._liveness.attached, volumes)),
             forgettings=self._forgetting.pending(),
             sink=SinkStatus(
-                kind="file",
+                kind=self._sink.kind,
                 epoch=pool.epoch,
                 worth=worth.grade.value,
                 findings=[str(worth)],

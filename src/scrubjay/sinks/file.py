@@ -133,6 +133,11 @@ class FileSink:
             raise
 
     @property
+    def kind(self) -> str:
+        """What kind of sink this is."""
+        return "file"
+
+    @property
     def sink_id(self) -> UUID:
         """The id that the superblock names."""
         return self._sink_id

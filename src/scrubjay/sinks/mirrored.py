@@ -114,6 +114,11 @@ class MirroredSink:
         return cls(store, members)
 
     @property
+    def kind(self) -> str:
+        """What kind of sink this is."""
+        return "mirror"
+
+    @property
     def sink_id(self) -> UUID:
         """The id that the superblock names; no member bears it."""
         return self._record.mirror

@@ -80,6 +80,11 @@ class Sink(Protocol):
     """
 
     @property
+    def kind(self) -> str:
+        """What kind of sink this is: file, tpm2, mirror."""
+        ...
+
+    @property
     def sink_id(self) -> UUID:
         """The id that the superblock names."""
         ...

@@ -116,6 +116,11 @@ class TpmSink:
             return opened
 
     @property
+    def kind(self) -> str:
+        """What kind of sink this is."""
+        return "tpm2"
+
+    @property
     def sink_id(self) -> UUID:
         """The id that the superblock, or a mirror, names."""
         return self._own.sink_id
