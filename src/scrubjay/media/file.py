@@ -5,6 +5,10 @@ so a handle that is shared would let one process swallow the error of another. A
 sync poisons the handle, because nothing is known about its writes any more (I4): every
 later call fails, and only opening the file anew helps.
 
+A block device is held by O_EXCL: the kernel then refuses every other holder, mounts and
+swap included, whichever node of the device they come by. It takes no `flock`, which on a
+device is how one keeps systemd-udevd away (systemd.io/BLOCK_DEVICE_LOCKING).
+
 Space is preallocated unless the caller asks for a sparse file: a pool then never meets a
 full file system in the middle of a write, and a first write costs 50 us per 256 KiB
 where a sparse file takes 64 to 88 (ext4; onto written blocks it is 47).
@@ -34,7 +38,7 @@ from scrubjay.base.errors import (
 from scrubjay.base.ports import Buffer, Extent
 from scrubjay.media.ranges import RangeSync
 
-__all__ = ["PoolFile"]
+__all__ = ["PoolFile", "explained"]
 
 _FLAGS = os.O_RDWR | os.O_CLOEXEC
 
@@ -42,7 +46,7 @@ _FLAGS = os.O_RDWR | os.O_CLOEXEC
 class PoolFile:
     """One open handle on a pool file; a Medium.
 
-    The daemon holds the file: `hold` takes an exclusive lock, so that a second daemon is
+    The daemon holds the file: `hold` takes it exclusively, so that a second daemon is
     refused. Exporters open it without.
     """
 
@@ -64,10 +68,10 @@ class PoolFile:
         Raises Conflict when there is something at `path`, NoSpace when the file system
         cannot promise the space, NotFound, Denied or Unavailable as the system says.
         """
-        with _explained(path):
+        with explained(path):
             descriptor = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            with _explained(path):
+            with explained(path):
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if sparse:
                     os.ftruncate(descriptor, size_bytes)
@@ -89,15 +93,17 @@ class PoolFile:
         what a failed sync left in the page cache looks written and is not (I4). Whoever
         opens after a failed sync needs it; holding always does it.
 
-        Raises Conflict when another process holds it, Invalid when it is neither a file
-        nor a block device, NotFound, Denied or Unavailable as the system says.
+        Raises Conflict when another process holds it or a device is in use, Invalid when
+        it is neither a file nor a block device, NotFound, Denied or Unavailable as the
+        system says.
         """
-        with _explained(path):
-            descriptor = os.open(path, _FLAGS)
+        with explained(path):
+            device = stat.S_ISBLK(path.stat().st_mode)
+            descriptor = os.open(path, _FLAGS | os.O_EXCL if hold and device else _FLAGS)
         try:
             _expect_bytes(descriptor, path)
-            with _explained(path):
-                if hold:
+            with explained(path):
+                if hold and not device:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if hold or reread:
                     os.fdatasync(descriptor)
@@ -176,19 +182,21 @@ def _expect_bytes(descriptor: int, path: Path) -> None:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turn what the system says into what the caller does next."""
+def explained(path: Path) -> Iterator[None]:
+    """Turn what the system says of a pool file into what the caller does next."""
     try:
         yield
     except OSError as error:
         kind, hint = _EXPLANATIONS.get(error.errno or 0, (Unavailable, ""))
-        strerror = "held by another process" if error.errno == errno.EWOULDBLOCK else error.strerror
+        held = error.errno in (errno.EWOULDBLOCK, errno.EBUSY)
+        strerror = "held by another process" if held else error.strerror
         raise kind(f"pool file {path}: {strerror}", hint=hint) from error
 
 
 _EXPLANATIONS: dict[int, tuple[type[ScrubjayError], str]] = {
     errno.EEXIST: (Conflict, "choose another path"),
     errno.EWOULDBLOCK: (Conflict, "another process holds it: stop that one first"),
+    errno.EBUSY: (Conflict, "it is mounted or in use, see `lsblk`: stop that first"),
     errno.ENOENT: (NotFound, ""),
     errno.ENOTDIR: (NotFound, ""),
     errno.EISDIR: (Invalid, "name the file that `scrubjay init` made"),

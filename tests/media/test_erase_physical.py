@@ -1,0 +1,86 @@
+"""What each way to erase does to the bytes beneath: a marker is looked for on the raw disk.
+
+The table of docs/format/pool.md ("Erasing") is what these tests find.
+"""
+
+from __future__ import annotations
+
+import mmap
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from scrubjay.base.units import MIB
+from scrubjay.media.direct import DirectFile
+from scrubjay.media.erase import Technique, erase
+from tests.media import loops
+from tests.media.rig import Seeded
+
+MARKER = Random(77).randbytes(512)
+EXTENT = (1 * MIB, 2 * MIB)
+MARKERS = EXTENT[1] // len(MARKER)
+
+# What of a file's old bytes is left on the disk beneath: none, all, or of no interest.
+IN_PLACE = {Technique.OVERWRITE: 0, Technique.OVERWRITE_RANDOM: 0, Technique.ZERO_RANGE: MARKERS}
+ELSEWHERE = {Technique.OVERWRITE: MARKERS, Technique.ZERO_RANGE: MARKERS}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "technique", "left"),
+    [
+        *(("ext4", technique, left) for technique, left in IN_PLACE.items()),
+        *(("xfs", technique, left) for technique, left in IN_PLACE.items()),
+        *(("btrfs", technique, left) for technique, left in ELSEWHERE.items()),
+        *((kind, Technique.PUNCH_HOLE, MARKERS) for kind in ("ext4", "xfs", "btrfs")),
+    ],
+)
+def test_erasing_a_file_leaves_on_the_disk_what_the_docs_say(
+    kind: str, technique: Technique, left: int, tmp_path: Path
+) -> None:
+    """Overwriting reaches the bytes where a file system writes in place; nothing else does."""
+    image = loops.image_of(tmp_path / "disk", 512 * MIB)
+    with loops.mounted(kind, image, tmp_path / "mnt") as folder:
+        medium = DirectFile.create(folder / "pool", size_bytes=8 * MIB)
+        medium.write(EXTENT[0], MARKER * MARKERS)
+        medium.sync()
+        assert _count(image) == MARKERS, "the marker is there to be erased"
+        done = erase(medium, [EXTENT], entropy=Seeded(), technique=technique, sampled_pages=None)
+        medium.close()
+        assert done.clean
+        assert done.used is technique
+        loops.run("sync", "--file-system", str(folder))
+        assert _count(image) == left
+    assert _count(image) == left
+
+
+@pytest.mark.parametrize(
+    ("technique", "left"),
+    [(Technique.OVERWRITE, 0), (Technique.OVERWRITE_RANDOM, 0), (Technique.ZERO_RANGE, 0)],
+)
+def test_erasing_a_device_by_writing_reaches_the_bytes(
+    technique: Technique, left: int, tmp_path: Path
+) -> None:
+    """On a device itself nothing stands between: what reads back is what lies there."""
+    image = loops.image_of(tmp_path / "disk", 8 * MIB)
+    with loops.loop(image) as device:
+        medium = DirectFile.open(device, hold=True)
+        medium.write(EXTENT[0], MARKER * MARKERS)
+        medium.sync()
+        assert _count(image) == MARKERS, "the marker is there to be erased"
+        assert erase(
+            medium, [EXTENT], entropy=Seeded(), technique=technique, sampled_pages=None
+        ).clean
+        medium.close()
+    assert _count(image) == left
+
+
+def _count(image: Path) -> int:
+    """Count the marker in the raw bytes of a disk."""
+    with image.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as raw:
+        count = at = 0
+        while (at := raw.find(MARKER, at)) >= 0:
+            count += 1
+            at += len(MARKER)
+        return count
