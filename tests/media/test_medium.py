@@ -10,8 +10,11 @@ import pytest
 
 from scrubjay.base.ports import Medium
 from scrubjay.base.units import MIB
+from scrubjay.media.direct import DirectFile
 from scrubjay.media.file import PoolFile
 from scrubjay.media.simulated import SimulatedMedium
+from tests.media import loops
+from tests.media.remembering import RememberingMedium
 
 SIZE_BYTES = 3 * MIB + 512
 
@@ -21,17 +24,30 @@ MAKERS: dict[str, Callable[[Path], Medium]] = {
         folder / "pool", size_bytes=SIZE_BYTES, sparse=True
     ),
     "opened file": lambda folder: _opened(folder / "pool"),
+    "direct file": lambda folder: DirectFile.create(folder / "pool", size_bytes=SIZE_BYTES),
+    "remembering": lambda folder: RememberingMedium(SimulatedMedium(SIZE_BYTES)),
     "simulated": lambda folder: SimulatedMedium(SIZE_BYTES),
     "simulated, large sectors": lambda folder: SimulatedMedium(SIZE_BYTES, sector_bytes=4096),
 }
+DEVICES: dict[str, Callable[[Path], Medium]] = {
+    "device": lambda path: PoolFile.open(path, hold=False),
+    "held device": lambda path: PoolFile.open(path, hold=True),
+    "direct device": lambda path: DirectFile.open(path, hold=True),
+}
 
 
-@pytest.fixture(params=MAKERS)
+@pytest.fixture(params=[*MAKERS, *DEVICES])
 def medium(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Medium]:
     """Each implementation in turn, full of zeros."""
-    made = MAKERS[request.param](tmp_path)
-    yield made
-    made.close()
+    if request.param in MAKERS:
+        made = MAKERS[request.param](tmp_path)
+        yield made
+        made.close()
+        return
+    with loops.loop(loops.image_of(tmp_path / "disk", SIZE_BYTES)) as device:
+        made = DEVICES[request.param](device)
+        yield made
+        made.close()
 
 
 def test_medium_when_new_reads_as_zeros(medium: Medium) -> None:

@@ -3,7 +3,7 @@
 Erasing writes what nobody will read: through the page cache it would push out what tenants
 read. And what is read back must come from the device, for the cache would show the zeros
 that were written whatever became of them. Where O_DIRECT is refused (some file systems),
-or an access is not cut at pages, it goes through the cache, and a sync drops it from there.
+or an access is not cut at pages, it goes through the cache; a sync drops it from there.
 """
 
 from __future__ import annotations
@@ -98,10 +98,13 @@ class DirectFile(PoolFile):
         return done
 
     def sync(self, extents: Sequence[Extent] | None = None) -> None:
-        """Make writes durable, and have later reads come from the device."""
+        """Make writes durable, and drop named extents from the cache.
+
+        Some file systems take O_DIRECT and go through the cache all the same.
+        """
         super().sync(extents)
-        if self._direct < 0:
-            os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        for offset_bytes, length_bytes in extents or ():
+            os.posix_fadvise(self._descriptor, offset_bytes, length_bytes, os.POSIX_FADV_DONTNEED)
 
     def zero_range(self, extent: Extent) -> bool:
         """Have a range read as zeros, kept allocated; False where that cannot be done."""
