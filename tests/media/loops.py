@@ -60,7 +60,7 @@ def mounted(kind: str, image: Path, at: Path, *, options: str = "rw") -> Iterato
         try:
             yield at
         finally:
-            run("umount", str(at))
+            run("umount", "--lazy", str(at))  # a failed test may still hold something open
 
 
 def image_of(path: Path, size_bytes: int) -> Path:
