@@ -56,7 +56,9 @@ class History:
             for number in range(first, last + 1):
                 start = number * BLOCK_BYTES
                 before = self._peek(start, BLOCK_BYTES).ljust(BLOCK_BYTES, b"\0")
-                piece = bytes(data[max(0, start - offset_bytes) : start + BLOCK_BYTES - offset_bytes])
+                piece = bytes(
+                    data[max(0, start - offset_bytes) : start + BLOCK_BYTES - offset_bytes]
+                )
                 at = max(0, offset_bytes - start)
                 after = before[:at] + piece + before[at + len(piece) :]
                 self._versions.setdefault(number, {before: None})[after] = None

@@ -50,7 +50,9 @@ def test_facts_of_a_loop_device_are_what_was_set_up(sector_bytes: int, tmp_path:
         link.symlink_to(device)
         facts = facts_of(link)
         assert (facts.path, facts.node) == (link, device)
-        assert facts.number == f"{os.major(device.stat().st_rdev)}:{os.minor(device.stat().st_rdev)}"
+        assert (
+            facts.number == f"{os.major(device.stat().st_rdev)}:{os.minor(device.stat().st_rdev)}"
+        )
         assert facts.size_bytes == 64 * MIB
         assert facts.logical_sector_bytes == sector_bytes
         assert facts.kind == "loop"

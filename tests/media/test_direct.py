@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -85,13 +85,14 @@ def test_direct_file_after_a_failed_sync_refuses_everything(tmp_path: Path) -> N
         with pytest.raises(OSError, match=r"put error|No space"):
             medium.sync()
         page = memoryview(bytearray(PAGE_BYTES))
-        for call in (
+        calls: list[Callable[[], object]] = [
             lambda: medium.write(0, page),
             lambda: medium.read_into(0, page),
             lambda: medium.zero_range((0, MIB)),
             lambda: medium.punch_hole((0, MIB)),
             lambda: medium.discard((0, MIB)),
-        ):
+        ]
+        for call in calls:
             with pytest.raises(OSError, match="a sync failed before"):
                 call()
         medium.close()
@@ -114,11 +115,11 @@ def test_direct_file_given_back_in_part_reads_as_zeros_there(tmp_path: Path) -> 
 
 def test_direct_file_when_closed_leaves_no_handle_open(tmp_path: Path) -> None:
     """Both handles are given back, the one past the cache too."""
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     medium = DirectFile.create(tmp_path / "pool", size_bytes=SIZE_BYTES)
     medium.close()
     medium.close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def _cached_bytes(path: Path) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,7 +112,13 @@ def test_erase_by_overwriting_changes_the_extents_alone(
 
 @pytest.mark.parametrize(
     "extent",
-    [(1, PAGE_BYTES), (0, PAGE_BYTES + 512), (0, 0), (-PAGE_BYTES, PAGE_BYTES), (0, 2 * SIZE_BYTES)],
+    [
+        (1, PAGE_BYTES),
+        (0, PAGE_BYTES + 512),
+        (0, 0),
+        (-PAGE_BYTES, PAGE_BYTES),
+        (0, 2 * SIZE_BYTES),
+    ],
 )
 def test_erase_of_an_extent_that_is_none_touches_nothing(extent: Extent) -> None:
     """A wrong extent among good ones is refused before anything is lost."""
@@ -225,7 +230,7 @@ def test_erase_of_a_real_file_keeps_size_and_space(technique: Technique, tmp_pat
     done = erase(medium, EXTENTS, entropy=Seeded(), technique=technique, sampled_pages=None)
     assert done.clean
     assert done.used is (Technique.OVERWRITE if technique is Technique.DISCARD else technique)
-    status = os.stat(tmp_path / "pool")
+    status = (tmp_path / "pool").stat()
     assert status.st_size == SIZE_BYTES
     assert (status.st_blocks * 512 < SIZE_BYTES) == (technique is Technique.PUNCH_HOLE)
     out = bytearray(SIZE_BYTES)

@@ -90,7 +90,12 @@ def test_pace_tells_the_load_of_its_own_bytes_once() -> None:
     """What was let pass is reported at the next look, every byte once."""
     watch = Watch()
     own: list[int] = []
-    pace = Pace(watch, rates=RATES, busy=lambda size: bool(own.append(size)), wait=watch.wait)
+
+    def busy(size_bytes: int) -> bool:
+        own.append(size_bytes)
+        return False
+
+    pace = Pace(watch, rates=RATES, busy=busy, wait=watch.wait)
     for size in (MIB, 4096, MIB):
         pace(size)
     assert sum(own) == MIB + 4096

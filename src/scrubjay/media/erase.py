@@ -22,6 +22,7 @@ from scrubjay.base.errors import Invalid
 from scrubjay.base.ports import Entropy, Extent, Medium
 from scrubjay.base.units import PAGE_BYTES
 from scrubjay.media.direct import PIECE_BYTES
+from scrubjay.media.ranges import EXTENTS_MAX
 from scrubjay.media.sample import pick_pages
 
 __all__ = ["SAMPLED_PAGES", "Deallocating", "Erasure", "Pay", "Technique", "erase", "unpaced"]
@@ -146,12 +147,12 @@ def erase(
     elif not _deallocate(medium, extents, technique, pay):
         used = Technique.OVERWRITE
         _overwrite(medium, extents, fill, pay)
-    medium.sync(extents)
+    _sync(medium, extents)
     found = _read_back(medium, _places(extents, sampled_pages, entropy), fill, pay)
     if (found.wrong or found.unreadable) and not used.overwrites:
         used = Technique.OVERWRITE
         _overwrite(medium, extents, fill, pay)
-        medium.sync(extents)
+        _sync(medium, extents)
         found = _read_back(medium, _places(extents, sampled_pages, entropy), fill, pay)
     return Erasure(
         extents=tuple(extents),
@@ -199,6 +200,12 @@ def _write_all(medium: Medium, offset_bytes: int, data: memoryview) -> None:
             raise OSError(errno.EIO, f"nothing written at {offset_bytes}")
         offset_bytes += count
         data = data[count:]
+
+
+def _sync(medium: Medium, extents: Sequence[Extent]) -> None:
+    """Sync range by range: a sync of all would write back what tenants have dirty."""
+    for first in range(0, len(extents), EXTENTS_MAX):
+        medium.sync(extents[first : first + EXTENTS_MAX])
 
 
 def _deallocate(medium: Medium, extents: Sequence[Extent], technique: Technique, pay: Pay) -> bool:

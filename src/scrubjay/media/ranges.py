@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from scrubjay.base.ports import Extent
 
-__all__ = ["RangeSync"]
+__all__ = ["EXTENTS_MAX", "RangeSync"]
 
 EXTENTS_MAX = 8
 """Each costs a flush of the disk; from here on one for the whole file is cheaper."""
