@@ -17,7 +17,17 @@ from msgspec import Meta, Struct
 
 from scrubjay.base.errors import Invalid
 
-__all__ = ["BYTES_MAX", "Count", "Digest", "Moment", "Record", "Text", "decode", "encode"]
+__all__ = [
+    "BYTES_MAX",
+    "Count",
+    "Digest",
+    "LongText",
+    "Moment",
+    "Record",
+    "Text",
+    "decode",
+    "encode",
+]
 
 BYTES_MAX: Final = 4 << 20
 _DEPTH_MAX = 16
@@ -30,6 +40,7 @@ _UNSEEN = r"\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufef
 
 Text = Annotated[str, Meta(min_length=1, max_length=1000, pattern=rf"\A[^{_UNSEEN}]*\Z")]
 """Words for people, of one line."""
+LongText = Annotated[str, Meta(min_length=1, max_length=20_000, pattern=rf"\A[^{_UNSEEN}]*\Z")]
 Digest = Annotated[str, Meta(min_length=64, max_length=64, pattern=r"\A[0-9a-f]*\Z")]
 """SHA-256, or a Merkle root, in hex."""
 Count = Annotated[int, Meta(ge=0, le=_NUMBER_MAX)]

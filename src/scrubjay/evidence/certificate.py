@@ -1,0 +1,252 @@
+"""Certificates of erasure, made from facts (docs/format/evidence.md, "The certificate").
+
+Facts are counts, times and places. Results, states, methods and the grade are derived from
+them, and a certificate that would contradict itself is refused: nothing can be set by hand
+to say "erased" where its verification failed (I8).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from scrubjay.base.errors import Invalid
+from scrubjay.evidence.deriving import deadline_state, due_at, grade_of, has_passed, is_erased
+from scrubjay.evidence.dsse import Envelope, digest_of, seal_envelope
+from scrubjay.evidence.entries import ForgettingEntry, ScrubbedEntry, pack_entry
+from scrubjay.evidence.facts import Facts, Held, Kept, Looked, Medium, ScrubFacts
+from scrubjay.evidence.note import Signer
+from scrubjay.evidence.rules import RULES
+from scrubjay.evidence.stages import check_scrubbing, check_statement, names_of, parse_statement
+from scrubjay.evidence.statement import (
+    Copy,
+    Deadline,
+    Destruction,
+    Forgotten,
+    Grade,
+    MediumErased,
+    MediumScrubbed,
+    Predicate,
+    Scrubbed,
+    Statement,
+    SubjectName,
+    Verification,
+)
+from scrubjay.evidence.strict import encode
+
+__all__ = ["ASSUMED", "Certificate", "certify_forgotten", "certify_scrubbed"]
+
+ASSUMED = (
+    "AES-256-GCM, HMAC-SHA-256 and Ed25519 are not broken.",
+    "The machine's clock told these times.",
+    "What a drive says is synced and read back is what lies on it.",
+    "Nobody copied keys or plaintext out of the memory of the host, or of a client, before.",
+)
+"""What every certificate rests on and nobody checks."""
+_HINT = "a certificate says what was verified; verify again, or say what is kept and why"
+_WAITING = "ciphertext whose keys are gone, overwritten within scrub_within"
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A signed statement, and the entry that has to go into the log with it."""
+
+    payload: bytes
+    envelope: Envelope
+    entry: bytes
+
+    @property
+    def digest(self) -> str:
+        """The digest by which the log and a second stage name it."""
+        return digest_of(self.payload)
+
+
+def certify_forgotten(facts: Facts, signer: Signer) -> Certificate:
+    """Return the first certificate; Invalid where the facts do not bear it."""
+    looked = tuple(map(_verification, facts.looked))
+    scrub = _deadline(
+        "scrub_within",
+        from_at=facts.forgotten_at,
+        within_s=facts.scrub_within_s,
+        met_at=_all_scrubbed(facts.media, looked),
+        now=facts.issued_at,
+    )
+    purge = _deadline(
+        "purge_within",
+        from_at=min((each.end.decided_at for each in facts.subjects), default=facts.forgotten_at),
+        within_s=facts.purge_within_s,
+        met_at=facts.forgotten_at,
+        now=facts.issued_at,
+    )
+    inventory = tuple(
+        _copy(each, looked) for each in (*_of_media(facts, looked, scrub), *facts.held)
+    )
+    if not facts.sinks:
+        raise Invalid("certificate: no sink, expected one that dropped the epoch")
+    value, reason = grade_of(facts.sinks, inventory)
+    predicate = Forgotten(
+        issued_at=facts.issued_at,
+        pool=facts.pool,
+        scope=facts.scope,
+        subjects=facts.subjects,
+        destruction=Destruction(
+            epoch_before=facts.epoch_before,
+            epoch_after=facts.epoch_after,
+            forgotten_at=facts.forgotten_at,
+            sinks=facts.sinks,
+            media=tuple(
+                MediumErased(
+                    kind=each.kind,
+                    id=each.id,
+                    place=each.place,
+                    technique="cryptographic erase",
+                    method=value,
+                )
+                for each in facts.media
+            ),
+        ),
+        inventory=inventory,
+        verified=looked,
+        deadlines=(scrub, purge),
+        grade=Grade(value=value, reason=reason),
+        logged=facts.logged,
+        asserted=facts.asserted,
+        assumed=(*ASSUMED, *facts.assumed),
+    )
+    return _certify(predicate, names_of(facts.subjects), signer)
+
+
+def certify_scrubbed(facts: ScrubFacts, first: Certificate, signer: Signer) -> Certificate:
+    """Return the second certificate, about the same volumes; Invalid as above."""
+    before = parse_statement(first.payload)
+    forgotten = before.predicate
+    if not isinstance(forgotten, Forgotten):
+        raise Invalid("certificate: its first stage is a scrubbing, expected a forgetting")
+    looked = tuple(map(_verification, facts.looked))
+    media = [Held("medium", each.id, each.place, "ciphertext") for each in facts.media]
+    scrub = next(each for each in forgotten.deadlines if each.name == "scrub_within")
+    predicate = Scrubbed(
+        issued_at=facts.issued_at,
+        pool=forgotten.pool,
+        forgotten=first.digest,
+        forgotten_at=forgotten.destruction.forgotten_at,
+        media=facts.media,
+        inventory=tuple(_copy(each, looked) for each in (*media, *facts.held)),
+        verified=looked,
+        deadlines=(
+            _deadline(
+                "scrub_within",
+                from_at=scrub.from_at,
+                within_s=scrub.within_s,
+                met_at=_all_scrubbed(facts.media, looked),
+                now=facts.issued_at,
+            ),
+        ),
+        grade=forgotten.grade,
+        logged=facts.logged,
+        asserted=facts.asserted,
+        assumed=(*ASSUMED, *facts.assumed),
+    )
+    check_scrubbing(before, first.digest, predicate)
+    return _certify(predicate, before.subject, signer)
+
+
+def _certify(predicate: Predicate, subject: tuple[SubjectName, ...], signer: Signer) -> Certificate:
+    statement = Statement(
+        type="https://in-toto.io/Statement/v1",
+        subject=subject,
+        predicate_type="urn:scrubjay:erasure:1",
+        predicate=predicate,
+    )
+    payload = encode(statement)
+    parse_statement(payload)  # raises where a value is out of its bounds
+    check_statement(statement)
+    for name, rule in RULES.items():
+        try:
+            rule(predicate)
+        except Invalid as error:
+            raise Invalid(f"certificate: {name}: {error.message}", hint=_HINT) from error
+    names = tuple(each.name for each in subject)
+    digest, at = digest_of(payload), predicate.issued_at
+    entry = (
+        ScrubbedEntry(at=at, statement=digest, forgotten=predicate.forgotten, subjects=names)
+        if isinstance(predicate, Scrubbed)
+        else ForgettingEntry(at=at, statement=digest, subjects=names)
+    )
+    return Certificate(payload, seal_envelope(payload, signer), pack_entry(entry))
+
+
+def _verification(look: Looked) -> Verification:
+    passed = has_passed(
+        look.kind, total=look.total, examined=look.examined, mismatches=look.mismatches
+    )
+    return Verification(
+        kind=look.kind,
+        id=look.id,
+        method=look.method,
+        at=look.at,
+        total=look.total,
+        examined=look.examined,
+        mismatches=look.mismatches,
+        result="passed" if passed else "failed",
+    )
+
+
+def _of_media(facts: Facts, looked: tuple[Verification, ...], scrub: Deadline) -> list[Held]:
+    """Return the copies that follow from sinks and media."""
+    copies = [Held("sink", str(each.id), each.place, "keys") for each in facts.sinks]
+    for each in facts.media:
+        slots = Held("medium", each.id, each.place, "ciphertext")
+        waiting = Held("medium", each.id, each.place, "ciphertext", Kept(due_at(scrub), _WAITING))
+        done = _all_scrubbed([each], looked) is not None
+        copies += [slots if done else waiting, Held("superblocks", each.id, each.place, "keys")]
+    return copies
+
+
+def _all_scrubbed(
+    media: Iterable[Medium | MediumScrubbed], looked: tuple[Verification, ...]
+) -> dt.datetime | None:
+    """Return when the last of these media was found scrubbed; None where one was not."""
+    passed = {
+        each.id: each.at for each in looked if each.kind == "medium" and each.result == "passed"
+    }
+    times = [passed.get(each.id) for each in media]
+    known = [each for each in times if each is not None]
+    return max(known) if known and len(known) == len(times) else None
+
+
+def _copy(held: Held, looked: tuple[Verification, ...]) -> Copy:
+    copy = Copy(
+        kind=held.kind,
+        id=held.id,
+        place=held.place,
+        holds=held.holds,
+        state="erased" if held.kept is None else "kept",
+        until=None if held.kept is None else held.kept.until,
+        because=None if held.kept is None else held.kept.because,
+    )
+    if held.kept is None and not is_erased(copy, looked):
+        raise Invalid(
+            f"certificate: {held.kind} {held.id} is not verified to be erased", hint=_HINT
+        )
+    return copy
+
+
+def _deadline(
+    name: Literal["scrub_within", "purge_within"],
+    *,
+    from_at: dt.datetime,
+    within_s: int,
+    met_at: dt.datetime | None,
+    now: dt.datetime,
+) -> Deadline:
+    due = from_at + dt.timedelta(seconds=within_s)
+    return Deadline(
+        name=name,
+        from_at=from_at,
+        within_s=within_s,
+        met_at=met_at,
+        state=deadline_state(due=due, met_at=met_at, now=now),
+    )

@@ -1,0 +1,251 @@
+"""The records of a certificate: an in-toto statement and its predicate in two stages.
+
+They only say what may stand in a certificate (docs/format/evidence.md); what has to be true
+among the values is said by rules.py. A version that needs another field is another
+predicate type: `urn:scrubjay:erasure:2`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+from uuid import UUID
+
+from msgspec import Meta, field
+
+from scrubjay.evidence.entries import SUBJECTS_MAX
+from scrubjay.evidence.strict import Count, Digest, LongText, Moment, Record, Text
+
+__all__ = [
+    "Birth",
+    "Copy",
+    "CopyKind",
+    "Deadline",
+    "DeadlineState",
+    "Destruction",
+    "End",
+    "Forgotten",
+    "Grade",
+    "Ledger",
+    "MediumErased",
+    "MediumScrubbed",
+    "Predicate",
+    "Scrubbed",
+    "SinkDropped",
+    "Statement",
+    "Subject",
+    "SubjectDigest",
+    "SubjectName",
+    "Verification",
+    "Worth",
+]
+
+Worth = Literal["Clear", "Purge", "CONDITIONAL"]
+"""A method of NIST SP 800-88r2, or that none can be promised."""
+CopyKind = Literal[
+    "medium",
+    "superblocks",
+    "nodes",
+    "sink",
+    "cache",
+    "catalog",
+    "exporter",
+    "log",
+    "escrow",
+    "backup",
+    "replica",
+    "snapshot",
+]
+_COPIES_MAX = 512
+_MEDIA_MAX = 64
+_SINKS_MAX = 16
+_WITHIN_S_MAX = 10 * 366 * 86_400
+_Sentences = Annotated[tuple[Text, ...], Meta(max_length=100)]
+MediumKind = Literal["file", "block device", "mirror", "object store", "memory"]
+
+
+class Birth(Record, frozen=True):
+    """How a volume came to be, as its birth leaf says."""
+
+    record: Digest
+    born_at: Moment
+    epoch: Count
+    cipher: Literal["AES-256-GCM"]
+    encrypted_from_sector: Annotated[int, Meta(ge=0, le=0)]
+    log_index: Count
+
+
+class Ledger(Record, frozen=True):
+    """Commitments to every segment key that the volume ever had."""
+
+    root: Digest
+    count: Count
+
+
+class End(Record, frozen=True):
+    """How a volume was withheld, and its exporter ended."""
+
+    decided_at: Moment
+    withheld_at: Moment
+    exporter: Literal["acknowledged", "killed", "not attached"]
+    exporter_at: Moment | None
+
+
+class Subject(Record, frozen=True):
+    """One volume, under its blinded id and its tenant's."""
+
+    id: Digest
+    tenant: Digest
+    birth: Birth
+    ledger: Ledger
+    end: End
+
+
+class SinkDropped(Record, frozen=True):
+    """A sink that destroyed the old epoch."""
+
+    kind: Literal["file", "tpm2", "pkcs11", "memory"]
+    id: UUID
+    place: Text
+    worth: Worth
+    reason: Text
+
+
+class MediumErased(Record, frozen=True):
+    """A medium whose ciphertext lost its keys."""
+
+    kind: MediumKind
+    id: Text
+    place: Text
+    technique: Literal["cryptographic erase"]
+    method: Worth
+
+
+class MediumScrubbed(Record, frozen=True):
+    """A medium whose slots were overwritten, zeroed or discarded."""
+
+    kind: MediumKind
+    id: Text
+    place: Text
+    technique: Literal["overwrite", "zero range", "discard"]
+    method: Worth
+    reason: Text
+
+
+class Destruction(Record, frozen=True):
+    """The rotation that made all that was forgotten unreadable."""
+
+    epoch_before: Count
+    epoch_after: Count
+    forgotten_at: Moment
+    sinks: Annotated[tuple[SinkDropped, ...], Meta(min_length=1, max_length=_SINKS_MAX)]
+    media: Annotated[tuple[MediumErased, ...], Meta(min_length=1, max_length=_MEDIA_MAX)]
+
+
+class Copy(Record, frozen=True):
+    """Something that held, or holds, a part of what was to be erased."""
+
+    kind: CopyKind
+    id: Text
+    place: Text
+    holds: Literal["ciphertext", "keys", "plaintext", "traces"]
+    state: Literal["erased", "kept"]
+    until: Moment | None
+    because: Text | None
+
+
+class Verification(Record, frozen=True):
+    """What was looked at afterwards, and what was found."""
+
+    kind: CopyKind
+    id: Text
+    method: Text
+    at: Moment
+    total: Count
+    examined: Count
+    mismatches: Count
+    result: Literal["passed", "failed"]
+
+
+DeadlineState = Literal["pending", "met", "missed"]
+
+
+class Deadline(Record, frozen=True):
+    """What has to be done within a time, and whether it was."""
+
+    name: Literal["scrub_within", "purge_within"]
+    from_at: Moment
+    within_s: Annotated[int, Meta(ge=1, le=_WITHIN_S_MAX)]
+    met_at: Moment | None
+    state: DeadlineState
+
+
+class Grade(Record, frozen=True):
+    """What the erasure amounts to, and why."""
+
+    value: Worth
+    reason: LongText
+
+
+_Subjects = Annotated[tuple[Subject, ...], Meta(min_length=1, max_length=SUBJECTS_MAX)]
+_Inventory = Annotated[tuple[Copy, ...], Meta(min_length=1, max_length=_COPIES_MAX)]
+_Verified = Annotated[tuple[Verification, ...], Meta(min_length=1, max_length=_COPIES_MAX)]
+_Deadlines = Annotated[tuple[Deadline, ...], Meta(min_length=1, max_length=2)]
+
+
+class Forgotten(Record, frozen=True, tag_field="stage", tag="forgotten"):
+    """First stage: the keys are gone."""
+
+    issued_at: Moment
+    pool: UUID
+    scope: Literal["volumes", "tenant"]
+    subjects: _Subjects
+    destruction: Destruction
+    inventory: _Inventory
+    verified: _Verified
+    deadlines: _Deadlines
+    grade: Grade
+    logged: _Sentences
+    asserted: _Sentences
+    assumed: _Sentences
+
+
+class Scrubbed(Record, frozen=True, tag_field="stage", tag="scrubbed"):
+    """Second stage: the ciphertext is gone too."""
+
+    issued_at: Moment
+    pool: UUID
+    forgotten: Digest
+    forgotten_at: Moment
+    media: Annotated[tuple[MediumScrubbed, ...], Meta(min_length=1, max_length=_MEDIA_MAX)]
+    inventory: _Inventory
+    verified: _Verified
+    deadlines: _Deadlines
+    grade: Grade
+    logged: _Sentences
+    asserted: _Sentences
+    assumed: _Sentences
+
+
+Predicate = Forgotten | Scrubbed
+
+
+class SubjectDigest(Record, frozen=True):
+    """in-toto's digest set, of the one kind that we use."""
+
+    sha256: Digest
+
+
+class SubjectName(Record, frozen=True):
+    """in-toto's resource descriptor: a blinded id, and the digest of a birth record."""
+
+    name: Digest
+    digest: SubjectDigest
+
+
+class Statement(Record, frozen=True, rename={"predicate_type": "predicateType"}):
+    """in-toto's statement, version 1."""
+
+    type: Literal["https://in-toto.io/Statement/v1"] = field(name="_type")
+    subject: Annotated[tuple[SubjectName, ...], Meta(min_length=1, max_length=SUBJECTS_MAX)]
+    predicate_type: Literal["urn:scrubjay:erasure:1"]
+    predicate: Predicate
