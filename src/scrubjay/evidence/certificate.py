@@ -18,7 +18,7 @@ from scrubjay.evidence.dsse import Envelope, digest_of, seal_envelope
 from scrubjay.evidence.entries import ForgettingEntry, ScrubbedEntry, pack_entry
 from scrubjay.evidence.facts import Facts, Held, Kept, Looked, Medium, ScrubFacts
 from scrubjay.evidence.note import Signer
-from scrubjay.evidence.rules import RULES
+from scrubjay.evidence.rules import rules_of
 from scrubjay.evidence.stages import check_scrubbing, check_statement, names_of, parse_statement
 from scrubjay.evidence.statement import (
     Copy,
@@ -163,9 +163,9 @@ def _certify(predicate: Predicate, subject: tuple[SubjectName, ...], signer: Sig
     payload = encode(statement)
     parse_statement(payload)  # raises where a value is out of its bounds
     check_statement(statement)
-    for name, rule in RULES.items():
+    for name, rule in rules_of(predicate).items():
         try:
-            rule(predicate)
+            rule()
         except Invalid as error:
             raise Invalid(f"certificate: {name}: {error.message}", hint=_HINT) from error
     names = tuple(each.name for each in subject)

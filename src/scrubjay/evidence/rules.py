@@ -1,6 +1,6 @@
 """What has to be true among the values of a certificate; builder and verifier share it (I8).
 
-Each rule takes a predicate and returns a sentence for an auditor, or raises Invalid with
+Each rule looks at a predicate and returns a sentence for an auditor, or raises Invalid with
 what contradicts what. Nothing here trusts a value that could have been entered: results,
 states and grades are derived anew from counts, times and places, and compared.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from scrubjay.base.errors import Invalid
 from scrubjay.evidence.deriving import deadline_state, due_at, grade_of, is_erased, passed, spell
@@ -23,7 +24,7 @@ from scrubjay.evidence.statement import (
     Scrubbed,
 )
 
-__all__ = ["RULES", "Rule"]
+__all__ = ["NAMES", "Rule", "rules_of"]
 
 _CLEAR_AT_MOST = frozenset({"file", "memory"})
 _REQUIRED: tuple[CopyKind, ...] = ("nodes", "cache", "catalog", "exporter", "log")
@@ -184,29 +185,33 @@ def _tenant(predicate: Forgotten) -> str:
     return f"All {len(predicate.subjects)} volumes are of the tenant that was closed."
 
 
-Rule = Callable[[Predicate], str]
-
-
-def _first_only(rule: Callable[[Forgotten], str]) -> Rule:
-    def apply(predicate: Predicate) -> str:
-        if isinstance(predicate, Scrubbed):
-            return "Said in the first stage."
-        return rule(predicate)
-
-    return apply
-
-
-RULES: Mapping[str, Rule] = {
-    "epochs": _first_only(_epochs),
+Rule = Callable[[], str]
+_OF_FORGETTINGS: Mapping[str, Callable[[Forgotten], str]] = {
+    "epochs": _epochs,
     "times": _times,
     "verified": _verified,
     "inventory": _inventory,
     "media": _media_rule,
-    "grade": _first_only(_grade),
+    "grade": _grade,
     "deadlines": _deadlines,
-    "tenant": _first_only(_tenant),
+    "tenant": _tenant,
 }
-"""Name -> rule, in the order in which a report lists them."""
+_OF_SCRUBBINGS: Mapping[str, Callable[[Scrubbed], str]] = {
+    "times": _times,
+    "verified": _verified,
+    "inventory": _inventory,
+    "media": _media_rule,
+    "deadlines": _deadlines,
+}
+NAMES = tuple(_OF_FORGETTINGS)
+"""Every rule there is, in the order in which a report lists them."""
+
+
+def rules_of(predicate: Predicate) -> dict[str, Rule]:
+    """Return the rules that a predicate has to keep, by name: each a call that says how."""
+    if isinstance(predicate, Scrubbed):
+        return {name: partial(rule, predicate) for name, rule in _OF_SCRUBBINGS.items()}
+    return {name: partial(rule, predicate) for name, rule in _OF_FORGETTINGS.items()}
 
 
 # --- leaves -------------------------------------------------------------------------------

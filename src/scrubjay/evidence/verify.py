@@ -29,7 +29,7 @@ from scrubjay.evidence.questions import (
     ask_witnesses,
 )
 from scrubjay.evidence.report import Outcome, Report, Verdict, Work
-from scrubjay.evidence.rules import RULES
+from scrubjay.evidence.rules import NAMES, rules_of
 from scrubjay.evidence.stages import check_scrubbing, check_statement, parse_statement
 from scrubjay.evidence.statement import Forgotten, Scrubbed, Statement
 
@@ -70,7 +70,7 @@ def verify(
         "bundle", lambda: (parse_bundle(bundle), f"A bundle of {len(bundle)} bytes.")
     )
     if log_key is None or parsed is None:
-        for name in ("checkpoint", *_PARTS, "births", *RULES):
+        for name in ("checkpoint", *_PARTS, "births", *NAMES):
             work.skip(name, "there is no bundle and no key to check it with")
         return _report(work, None, None)
     checkpoint = work.find("checkpoint", lambda: _open(parsed, log_key))
@@ -126,12 +126,12 @@ def _stage(
     else:
         work.check(prefix + "inclusion", lambda: _included(leaf, checkpoint))
     if payload is None or statement is None:
-        for name in ("leaf", *RULES):
+        for name in ("leaf", *NAMES):
             work.skip(prefix + name, "there is no statement to check")
         return None
     work.check(prefix + "leaf", lambda: _leaf(leaf, payload, statement))
-    for name, rule in RULES.items():
-        work.check(prefix + name, partial(rule, statement.predicate))
+    for name, rule in rules_of(statement.predicate).items():
+        work.check(prefix + name, rule)
     return _Stage(payload, statement, leaf)
 
 

@@ -1,0 +1,72 @@
+"""A certificate on paper: laid out like the sample certificate of NIST SP 800-88.
+
+The page shows what the verifier found, beside what the certificate says. Everything on it
+may have been written by a stranger, so everything is escaped, and the page runs no script
+and loads nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+
+import scrubjay
+from scrubjay.evidence.deriving import due_at, spell
+from scrubjay.evidence.report import Report, Verdict
+from scrubjay.evidence.statement import Forgotten, Scrubbed, Statement
+
+__all__ = ["Person", "render"]
+
+_TEMPLATE = "certificate.html"
+_COLOURS = {
+    Verdict.ERASED: "good",
+    Verdict.CONDITIONAL: "fair",
+    Verdict.NOT_PROVEN: "bad",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Who answers for the sanitization; what is empty is a line to fill in by hand."""
+
+    name: str = ""
+    position: str = ""
+    organisation: str = ""
+    location: str = ""
+    contact: str = ""
+
+
+def render(report: Report, *, digest: str, person: Person | None = None) -> str:
+    """Return the page, HTML in UTF-8, for a report on the bundle with this SHA-256."""
+    first = _predicate(report.first or report.statement)
+    second = _predicate(report.statement)
+    return _template().render(
+        report=report,
+        colour=_COLOURS[report.verdict],
+        digest=digest,
+        person=person or Person(),
+        forgotten=first if isinstance(first, Forgotten) else None,
+        scrubbed=second if isinstance(second, Scrubbed) else None,
+        newest=second,
+        tool=f"Scrubjay {scrubjay.__version__}",
+    )
+
+
+def _predicate(statement: Statement | None) -> Forgotten | Scrubbed | None:
+    return None if statement is None else statement.predicate
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("scrubjay.evidence", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["spell"] = spell
+    environment.filters["due"] = lambda each: spell(due_at(each))
+    return environment.get_template(_TEMPLATE)
