@@ -109,7 +109,7 @@ def _verified(predicate: Predicate) -> str:
 
 def _inventory(predicate: Predicate) -> str:
     copies = {(each.kind, each.id) for each in predicate.inventory}
-    _unique([(each.kind, each.id) for each in predicate.inventory], "inventory")
+    _unique([(each.kind, each.id) for each in predicate.inventory], "copy")
     for each in predicate.inventory:
         _check_copy(each, predicate)
     media = {each.id for each in _media(predicate)}

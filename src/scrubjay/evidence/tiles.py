@@ -82,9 +82,10 @@ def write_entries(
         parents = [_root(hashes[n * TILE_WIDTH :][:TILE_WIDTH]) for n in range(full)]
         level, above = level + 1, start // TILE_WIDTH
         start = above - above % TILE_WIDTH
-        there = TileReader(files, max(above << (_HEIGHT * level), published))
-        before = there.tile(level, start // TILE_WIDTH)[: above - start] if parents else []
-        hashes = [*before, *parents]
+        hashes = parents
+        if parents and above > start:
+            there = TileReader(files, max(above << (_HEIGHT * level), published))
+            hashes = there.tile(level, start // TILE_WIDTH)[: above - start] + parents
 
 
 class TileReader:
