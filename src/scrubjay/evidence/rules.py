@@ -123,6 +123,11 @@ def _inventory(predicate: Predicate) -> str:
         foreign = {each for each in copies if each[0] in {"sink", "medium", "superblocks"}}
         if foreign - expected:
             raise Invalid("the inventory names a sink or medium that took no part")
+        places = {each.id: each.place for each in predicate.destruction.media}
+        places |= {str(each.id): each.place for each in predicate.destruction.sinks}
+        for each in predicate.inventory:
+            if (each.kind, each.id) in foreign and each.place != places[each.id]:
+                raise Invalid(f"{each.kind} {each.id}: it lies elsewhere in the inventory")
     if absent := sorted(expected - set(copies)):
         raise Invalid(f"the inventory leaves out {' '.join(absent[0])}")
     kept = sum(each.state == "kept" for each in predicate.inventory)

@@ -63,7 +63,7 @@ def decode(kind: type[_RecordT], data: bytes, *, what: str, size_max: int = BYTE
     """Return the record in `data`; Invalid, naming `what`, for anything but exactly one."""
     if len(data) > size_max:
         raise Invalid(f"{what}: {len(data)} bytes, expected at most {size_max}")
-    if _depth(data) > _DEPTH_MAX:
+    if _is_deep(data):
         raise Invalid(f"{what}: nested deeper than {_DEPTH_MAX}")
     try:
         json.loads(
@@ -80,16 +80,17 @@ def decode(kind: type[_RecordT], data: bytes, *, what: str, size_max: int = BYTE
         raise Invalid(f"{what}: {_plain(str(error))}") from error
 
 
-def _depth(data: bytes) -> int:
-    depth = deepest = 0
+def _is_deep(data: bytes) -> bool:
+    depth = 0
     for token in _TOKEN.finditer(data):
         first = data[token.start()]
         if first in b"[{":
             depth += 1
-            deepest = max(deepest, depth)
+            if depth > _DEPTH_MAX:
+                return True
         elif first in b"]}":
             depth -= 1
-    return deepest
+    return False
 
 
 def _no_name_twice(pairs: Iterable[tuple[str, object]]) -> None:
@@ -101,8 +102,8 @@ def _no_name_twice(pairs: Iterable[tuple[str, object]]) -> None:
 
 
 def _short(digits: str) -> int:
-    if len(digits) > _DIGITS_MAX:
-        raise ValueError(f"a number of {len(digits)} digits, expected at most {_DIGITS_MAX}")
+    if (count := len(digits.lstrip("-"))) > _DIGITS_MAX:
+        raise ValueError(f"a number of {count} digits, expected at most {_DIGITS_MAX}")
     return int(digits)
 
 
