@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from scrubjay import __version__
 from scrubjay.base.errors import Invalid
 from scrubjay.evidence.deriving import deadline_state, due_at, grade_of, has_passed, is_erased
 from scrubjay.evidence.dsse import Envelope, digest_of, seal_envelope
@@ -46,6 +47,7 @@ ASSUMED = (
 )
 """What every certificate rests on and nobody checks."""
 _HINT = "a certificate says what was verified; verify again, or say what is kept and why"
+_TOOL = f"Scrubjay {__version__}"
 _WAITING = "ciphertext whose keys are gone, overwritten within scrub_within"
 
 
@@ -88,6 +90,7 @@ def certify_forgotten(facts: Facts, signer: Signer) -> Certificate:
     value, reason = grade_of(facts.sinks, inventory)
     predicate = Forgotten(
         issued_at=facts.issued_at,
+        tool=_TOOL,
         pool=facts.pool,
         scope=facts.scope,
         subjects=facts.subjects,
@@ -129,6 +132,7 @@ def certify_scrubbed(facts: ScrubFacts, first: Certificate, signer: Signer) -> C
     scrub = next(each for each in forgotten.deadlines if each.name == "scrub_within")
     predicate = Scrubbed(
         issued_at=facts.issued_at,
+        tool=_TOOL,
         pool=forgotten.pool,
         forgotten=first.digest,
         forgotten_at=forgotten.destruction.forgotten_at,

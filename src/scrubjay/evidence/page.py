@@ -12,7 +12,7 @@ from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-import scrubjay
+from scrubjay import __version__
 from scrubjay.evidence.deriving import due_at, spell
 from scrubjay.evidence.report import Report, Verdict
 from scrubjay.evidence.statement import Forgotten, Scrubbed, Statement
@@ -50,7 +50,7 @@ def render(report: Report, *, digest: str, person: Person | None = None) -> str:
         forgotten=first if isinstance(first, Forgotten) else None,
         scrubbed=second if isinstance(second, Scrubbed) else None,
         newest=second,
-        tool=f"Scrubjay {scrubjay.__version__}",
+        verifier=f"Scrubjay {__version__}",
     )
 
 

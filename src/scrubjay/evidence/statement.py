@@ -196,6 +196,8 @@ class Forgotten(Record, frozen=True, tag_field="stage", tag="forgotten"):
     """First stage: the keys are gone."""
 
     issued_at: Moment
+    tool: Text
+    """What erased, or scrubbed, and issued this: name and version."""
     pool: UUID
     scope: Literal["volumes", "tenant"]
     subjects: _Subjects
@@ -213,6 +215,8 @@ class Scrubbed(Record, frozen=True, tag_field="stage", tag="scrubbed"):
     """Second stage: the ciphertext is gone too."""
 
     issued_at: Moment
+    tool: Text
+    """What erased, or scrubbed, and issued this: name and version."""
     pool: UUID
     forgotten: Digest
     forgotten_at: Moment
