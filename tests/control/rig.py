@@ -295,6 +295,12 @@ class World:
         grants = self.leases.lease(volume.id, served.epoch, count=segments, above=SegmentId(0))
         return Written(volume, served.epoch, list(grants))
 
+    def forget(self) -> None:
+        """Carry out every destruction that is decided, and clear away what it leaves."""
+        self.forgetting.carry_out()
+        while self.forgetting.clear():
+            pass
+
     def destroy(self, name: str) -> None:
         """Decide a volume's end."""
         self.forgetting.destroy(name, check=lambda _volume: None)

@@ -79,7 +79,7 @@ def test_destruction_frees_every_slot_of_the_volume(world: World) -> None:
     free = world.pools.status().slots_free
     world.written("a", tenant="acme", segments=70)
     decide(world, "a")
-    world.forgetting.carry_out()
+    world.forget()
     assert world.pools.status().slots_free == free
     assert world.pools.status().slots_leased == 0
 

@@ -77,7 +77,7 @@ def test_lease_in_a_full_pool_is_no_space_and_deleting_still_works(world: World)
     with pytest.raises(NoSpace):
         world.leases.lease(served.volume, served.epoch, count=1, above=NONE)
     world.destroy("full")
-    world.forgetting.carry_out()
+    world.forget()
     granted = world.leases.lease(served.volume, served.epoch, count=8, above=NONE)
     assert len(granted) == 8
 
@@ -141,7 +141,7 @@ def test_every_call_of_a_volume_being_destroyed_is_a_conflict(world: World) -> N
         world.leases.group(a.id, a.epoch, 0)
     with pytest.raises(Conflict):
         world.leases.lease(a.id, a.epoch, count=1, above=SegmentId(3))
-    world.forgetting.carry_out()
+    world.forget()
     with pytest.raises(NotFound):
         world.leases.group(a.id, a.epoch, 0)
     with pytest.raises(NotFound):
@@ -155,7 +155,7 @@ def test_keys_of_survivors_are_the_same_after_a_rotation(world: World) -> None:
     world.written("c", tenant="zeta")
     for name in ("b", "c"):
         world.destroy(name)
-        world.forgetting.carry_out()
+        world.forget()
     assert list(world.leases.group(a.id, a.epoch, 0)) == a.grants
     later = world.written("d", tenant="acme")
     assert list(world.leases.group(later.id, later.epoch, 0)) == later.grants

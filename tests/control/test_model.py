@@ -126,7 +126,7 @@ class Tenants(RuleBasedStateMachine):
             self.world.attachments.attach(volume.name)
         if not carried_out:
             self.restart()
-        self.world.forgetting.carry_out()
+        self.world.forget()
         del self.alive[volume.name]
         self.gone.append(volume)
 

@@ -172,12 +172,16 @@ def test_forget_again_changes_nothing() -> None:
     assert store.written_bytes == written
 
 
-def test_forget_of_a_whole_branch_drops_the_tables_beneath() -> None:
-    """No table of a forgotten subtree stays in the store."""
+def test_forget_of_a_whole_branch_writes_no_more_than_its_path() -> None:
+    """However many tables lie beneath: they stay, and nothing leads to them any more."""
     tree, store, census = large_tree()
     tree.forget([segment(1), segment(40_000)], census)
+    beneath = set(store.below(BRANCH)) - {BRANCH}
     tree.forget([BRANCH, segment(7)], census)
-    assert all(len(each) < len(BRANCH) for each in store.tables)
+    assert beneath
+    assert beneath == set(store.below(BRANCH))
+    assert all(len(each) < len(BRANCH) for each in store.tables if each not in beneath)
+    assert tree.segment_keys(BRANCH, range(1, 9)) == [None] * 8
 
 
 def test_forget_of_all_segments_leaves_no_empty_tables() -> None:

@@ -48,7 +48,7 @@ class MemoryNodeStore:
 
     def delete(self, path: bytes) -> None:
         """Forget that there is one; the adversary does not."""
-        del self.tables[path]
+        self.tables.pop(path, None)
 
     def below(self, path: bytes) -> list[bytes]:
         """Return the paths of tables at a path and beneath it."""

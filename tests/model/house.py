@@ -188,6 +188,8 @@ class House:
         self.intent.destroy = frozenset(names)
         asked = [self.daemon.forgetting.destroy(name, check=lambda _: None) for name in names]
         self.daemon.forgetting.carry_out()
+        while self.daemon.forgetting.clear():
+            pass
         for each in asked:
             row, _ = self.daemon.operations.find(each)
             assert row.state == "done", f"destroying {names}: {row.state} {row.problem}"
@@ -392,6 +394,8 @@ class House:
         intent, daemon = self.intent, self.daemon
         doomed = daemon.forgetting.pending()
         daemon.forgetting.carry_out()
+        while daemon.forgetting.clear():
+            pass
         assert daemon.forgetting.pending() == 0, "what was decided is carried out"
         found = {each.record.name: each.record for each in daemon.volumes.page(after="", limit=99)}
         gone = set(self.volumes) - set(found)

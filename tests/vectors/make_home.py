@@ -65,6 +65,8 @@ class Story:
         volume = str(self._parts.daemon.volumes.find(name).id)
         forgetting.destroy(name, check=lambda _: None)
         forgetting.carry_out()
+        while forgetting.clear():
+            pass
         return volume
 
     def worked(self) -> None:

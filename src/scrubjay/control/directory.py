@@ -6,7 +6,6 @@ to which key it was bound, so that a certificate can later name what was forgott
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import struct
 from collections.abc import Iterable, Iterator
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 
 from scrubjay.base.errors import Corrupt
 from scrubjay.base.ids import BranchNo, LineageNo, SegmentId, Slot
-from scrubjay.control.records import directory_key, ledger_key
+from scrubjay.control.records import directory_key, directory_prefix, ledger_key
 from scrubjay.control.view import View
 from scrubjay.engine.lessor import GROUP_SEGMENTS
 
@@ -24,7 +23,6 @@ __all__ = [
     "by_group",
     "commitment",
     "groups_of",
-    "ledger_root",
     "read_group",
     "read_ledger",
     "segment_range",
@@ -55,7 +53,7 @@ def read_group(view: View, lineage: LineageNo, group: int) -> Group | None:
 
 def groups_of(view: View, lineage: LineageNo) -> Iterator[tuple[bytes, Group]]:
     """Yield (key, group) for the whole directory of a lineage."""
-    for key, value in view.scan(struct.pack(">cI", b"d", lineage)):
+    for key, value in view.scan(directory_prefix(lineage)):
         yield key, _unpack(value, f"directory of lineage {lineage}")
 
 
@@ -70,19 +68,6 @@ def read_ledger(view: View, lineage: LineageNo, group: int) -> bytearray:
 def commitment(segment_key: bytes) -> bytes:
     """Return what the ledger keeps of a segment's key."""
     return hmac.digest(segment_key, b"scrubjay commitment 1", "sha256")
-
-
-def ledger_root(view: View, lineage: LineageNo) -> tuple[str, int, list[bytes]]:
-    """Return (Merkle root in hex, commitments, keys) of a lineage's whole ledger."""
-    keys = []
-    tree = _Merkle()
-    for key, value in view.scan(struct.pack(">cI", b"g", lineage)):
-        keys.append(key)
-        for at in range(0, len(value), COMMITMENT_BYTES):
-            leaf = value[at : at + COMMITMENT_BYTES]
-            if any(leaf):
-                tree.add(leaf)
-    return tree.root().hex(), tree.leaves, keys
 
 
 def segment_range(group: int) -> range:
@@ -103,27 +88,3 @@ def _unpack(value: bytes, where: str) -> Group:
         raise Corrupt(f"{where}: {len(value)} bytes, expected {_GROUP.size}")
     branch, *slots = _GROUP.unpack(value)
     return Group(BranchNo(branch), [Slot(slot - 1) if slot else None for slot in slots])
-
-
-class _Merkle:
-    """Merkle tree hash over a growing list (RFC 9162, section 2.1.1), in log n memory."""
-
-    def __init__(self) -> None:
-        self.leaves = 0
-        self._peaks: list[tuple[int, bytes]] = []
-
-    def add(self, leaf: bytes) -> None:
-        size, node = 1, hashlib.sha256(b"\0" + leaf).digest()
-        while self._peaks and self._peaks[-1][0] == size:
-            _, left = self._peaks.pop()
-            size, node = 2 * size, hashlib.sha256(b"\1" + left + node).digest()
-        self._peaks.append((size, node))
-        self.leaves += 1
-
-    def root(self) -> bytes:
-        if not self._peaks:
-            return hashlib.sha256(b"").digest()
-        *rest, (_, node) = self._peaks
-        for _, left in reversed(rest):
-            node = hashlib.sha256(b"\1" + left + node).digest()
-        return node

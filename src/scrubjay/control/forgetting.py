@@ -3,22 +3,24 @@
     decided     one commit: the volume is `destroying`, a record under `f` says so
     ended       its exporter has dropped its keys, or was killed
     prepared    the sink holds the next epoch beside the old one
-    committed   one commit: no key, no record, no slot of the volume; the new epoch
+    committed   one commit: the volume has no key and no record any more; the new epoch
     dropped     the sink has destroyed the old epoch: only now it is forgotten
+    cleared     its slots are free, and nothing of it is left in the pool (clearing.py)
 
 A crash at any point is finished at the next start: opening the pool settles the sink by
 the superblock, and what `f` still names is queued again. What is queued while a rotation
-runs shares the next one; rotations begin at most once a second, and where the sink wears
-out no more often than its budget allows: what is decided then waits, withheld, for the next.
-A sink that cannot drop now leaves it at `committed`: the operation goes on until it could.
+runs shares the next one; rotations begin at most four times a second, and where the sink
+wears out no more often than its budget allows: what is decided then waits, withheld, for the
+next. A sink that cannot drop now leaves it at `committed`: the operation goes on until it
+could. Up to `dropped` nothing depends on how much the volume held.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import threading
 import uuid
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 import msgspec
 import structlog
@@ -27,18 +29,18 @@ from scrubjay.base.errors import ScrubjayError, Unavailable
 from scrubjay.base.ids import Epoch, LineageNo, TenantNo, VolumeId
 from scrubjay.base.ports import Clock
 from scrubjay.control.attachments import Attachments
-from scrubjay.control.directory import groups_of, ledger_root
+from scrubjay.control.clearing import Clearing
 from scrubjay.control.keeper import Change, Keeper
+from scrubjay.control.ledger import Ledger
 from scrubjay.control.operations import Operations
 from scrubjay.control.records import (
     DestructionRecord,
     ForgettingRecord,
-    VolumeRecord,
+    RemainsRecord,
     birth_key,
-    branch_prefix,
     encode,
     forgetting_key,
-    lineage_key,
+    remains_key,
     volume_key,
 )
 from scrubjay.control.view import View
@@ -50,29 +52,13 @@ from scrubjay.sinks.sink import Sink
 __all__ = ["Forgetting"]
 
 _KIND = "volume.destroy"
-_INTERVAL_NS = 1_000_000_000
+_INTERVAL_NS = 250_000_000
 _RETRY_S = 5.0
 _WAIT_MAX_S = 60.0
 """Volumes decided meanwhile are ended within this time, though they are forgotten later."""
-_BATCH_MAX = 256
+_BATCH_MAX = 1024
 """Volumes per rotation: a commit that fits in memory, and others wait for."""
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Doomed:
-    """A forgetting that is decided."""
-
-    number: int
-    record: ForgettingRecord
-
-    @property
-    def volume(self) -> VolumeId:
-        return VolumeId(self.record.volume)
-
-    @property
-    def operation(self) -> uuid.UUID:
-        return uuid.UUID(self.record.operation)
 
 
 class Forgetting:
@@ -100,6 +86,7 @@ class Forgetting:
             pool_id=keeper.pool.pool_id,
             entropy=keeper.entropy,
         )
+        self._clearing = Clearing(keeper)
         self._undropped: list[tuple[uuid.UUID, VolumeId, DestructionRecord]] = []
         """Committed (by operation), but the sink has not yet dropped the old epoch."""
         self._wake = threading.Event()
@@ -119,9 +106,9 @@ class Forgetting:
         try:
             with self._keeper.naming() as change:
                 volume = resolve_volume(self._keeper, change, reference)
-                for _, known in change.forgettings():
-                    if known.volume == volume:
-                        return uuid.UUID(known.operation)
+                known = change.forgetting(volume)
+                if known is not None:
+                    return uuid.UUID(known.operation)
                 check(self._volumes.shown(change, volume))
                 name = change.volume(volume).name
                 operation = self._operations.begin(_KIND, f"volume {name} ({volume})")
@@ -138,7 +125,7 @@ class Forgetting:
     def pending(self) -> int:
         """Return how many volumes are decided to be forgotten and are not yet."""
         with self._keeper.reading() as view:
-            return sum(1 for _ in view.forgettings()) + len(self._undropped)
+            return len(view.forgettings()) + len(self._undropped)
 
     # --- carrying it out --------------------------------------------------------------
 
@@ -149,7 +136,7 @@ class Forgetting:
         volume is `ready` was never decided, and is left to whoever ends what else was left.
         """
         with self._keeper.rotating, self._keeper.reading() as view:
-            decided = {uuid.UUID(each.operation) for _, each in view.forgettings()}
+            decided = {uuid.UUID(each.operation) for each in view.forgettings()}
             known = {operation for operation, _, _ in self._undropped}
             for row in self._operations.running():
                 if row.kind != _KIND or row.id in known:
@@ -180,30 +167,39 @@ class Forgetting:
         """Forget everything that is decided, in one rotation or none."""
         with self._keeper.rotating:
             with self._keeper.reading() as view:  # raises where the pool has stopped
-                doomed = [_Doomed(number, record) for number, record in view.forgettings()]
+                doomed = view.forgettings()
             self._settle()
             ended = [each for each in doomed[:_BATCH_MAX] if self._ended(each)]
             if ended and not self._wait_s():
                 self._rotate(ended)
                 self._settle()
 
+    def clear(self) -> bool:
+        """Free a part of what forgotten volumes held; return whether there is more."""
+        return self._clearing.step()
+
     def _run(self) -> None:
         while not self._stopping.is_set():
-            self._wake.wait()
             self._wake.clear()
+            self._wake.wait(self._turn())
+
+    def _turn(self) -> float | None:
+        """Do what is due; return for how many seconds to wait, None until there is more."""
+        try:
+            waiting = self.pending() > 0
             pause_s = max(0, self._last_ns + _INTERVAL_NS - self._clock.monotonic_ns()) / 1e9
-            while not self._stopping.wait(pause_s):
-                pause_s = _INTERVAL_NS / 1e9
-                try:
-                    if not self.pending():
-                        break
-                    self._last_ns = self._clock.monotonic_ns()
-                    self.carry_out()
-                    if wait_s := self._wait_s():
-                        pause_s = min(wait_s, _WAIT_MAX_S)
-                except ScrubjayError as error:
-                    _log.error("forgetting.failed", error=error.message, hint=error.hint)
-                    pause_s = _RETRY_S
+            if waiting and not pause_s:
+                self._last_ns = self._clock.monotonic_ns()
+                self.carry_out()
+                if not self.pending():
+                    return 0
+                pause_s = min(self._wait_s(), _WAIT_MAX_S)
+            if self.clear():
+                return 0
+        except ScrubjayError as error:
+            _log.error("forgetting.failed", error=error.message, hint=error.hint)
+            return _RETRY_S
+        return pause_s if waiting else None
 
     def _wait_s(self) -> float:
         """Return for how long the sink cannot afford a rotation; the epoch counts them."""
@@ -218,7 +214,6 @@ class Forgetting:
     def _decide(self, change: Change, volume: VolumeId, operation: uuid.UUID) -> None:
         """Stage the decision."""
         record = change.volume(volume)
-        number = max((each for each, _ in change.forgettings()), default=0) + 1
         decided = ForgettingRecord(
             volume=volume,
             lineage=record.lineage,
@@ -226,37 +221,38 @@ class Forgetting:
             operation=str(operation),
         )
         change.put(volume_key(volume), encode(msgspec.structs.replace(record, state="destroying")))
-        change.put(forgetting_key(number), encode(decided))
+        change.put(forgetting_key(volume), encode(decided))
 
-    def _ended(self, doomed: _Doomed) -> bool:
+    def _ended(self, doomed: ForgettingRecord) -> bool:
         """Have no process hold a key of the volume; False where one does not let go."""
+        volume = VolumeId(doomed.volume)
         with self._keeper.reading() as view:
-            name = view.volume(doomed.volume).name
+            name = view.volume(volume).name
         try:
-            self._attachments.end(doomed.volume, name)
+            self._attachments.end(volume, name)
         except ScrubjayError as error:
-            _log.error("exporter.goes_on", volume=str(doomed.volume), error=error.message)
+            _log.error("exporter.goes_on", volume=str(volume), error=error.message)
             return False
         return True
 
-    def _rotate(self, doomed: Iterable[_Doomed]) -> None:
+    def _rotate(self, doomed: Iterable[ForgettingRecord]) -> None:
         """Commit a pool without them, under a new epoch."""
         before = self._keeper.epoch
         after = self._epochs.prepare(before)
-        done: list[tuple[_Doomed, DestructionRecord]] = []
+        now = self._keeper.now()
+        done: list[tuple[uuid.UUID, VolumeId, DestructionRecord]] = []
         with self._keeper.naming(frees=True) as change:
             paths = []
             for each in doomed:
-                volume = change.volume(each.volume)
-                end = _take_out(change, each, volume, before=before, after=after)
-                paths.append(path.lineage(TenantNo(volume.tenant), LineageNo(volume.lineage)))
-                done.append((each, end))
+                lost, end = _take_out(change, each, now, before=before, after=after)
+                paths.append(lost)
+                done.append((uuid.UUID(each.operation), VolumeId(each.volume), end))
             change.forget(paths, epoch=after, epoch_key=self._epochs.key(after))
-            gone = [each.volume for each, _ in done]
+            gone = [volume for _, volume, _ in done]
             change.index_as(
                 lambda index, generation: index.remove_volumes(gone, generation=generation)
             )
-        self._undropped += [(each.operation, each.volume, end) for each, end in done]
+        self._undropped += done
 
     def _settle(self) -> None:
         """Have the sink hold the pool's epoch alone; only then is anything forgotten.
@@ -282,36 +278,26 @@ class Forgetting:
 
 
 def _take_out(
-    change: Change, doomed: _Doomed, volume: VolumeRecord, *, before: Epoch, after: Epoch
-) -> DestructionRecord:
-    """Stage the removal of everything that only this volume has; its birth record stays."""
+    change: Change, doomed: ForgettingRecord, now: dt.datetime, *, before: Epoch, after: Epoch
+) -> tuple[path.Path, DestructionRecord]:
+    """Stage the end of a volume, of which the birth record stays; return the path to forget."""
+    gone = VolumeId(doomed.volume)
+    volume, birth = change.volume(gone), change.birth_record(gone)
     lineage = LineageNo(volume.lineage)
-    root, segments, ledger_keys = ledger_root(change, lineage)
-    slots = []
-    keys = [
-        *ledger_keys,
-        *(key for key, _ in change.scan(branch_prefix(lineage))),
-        lineage_key(lineage),
-        volume_key(doomed.volume),
-        forgetting_key(doomed.number),
-    ]
-    for key, group in groups_of(change, lineage):
-        keys.append(key)
-        slots += [slot for slot in group.slots if slot is not None]
-    if slots:
-        change.release_slots(lineage, slots)
-    for key in keys:
-        change.delete(key)
+    ledger = Ledger.read(change, lineage)
     end = DestructionRecord(
-        decided_at=doomed.record.decided_at,
+        decided_at=doomed.decided_at,
         epoch_before=before,
         epoch_after=after,
-        segments=segments,
-        ledger_root=root,
+        segments=ledger.leaves,
+        ledger_root=ledger.root().hex(),
     )
-    birth = change.birth_record(doomed.volume)
-    change.put(birth_key(doomed.volume), encode(msgspec.structs.replace(birth, destruction=end)))
-    return end
+    remains = RemainsRecord(tenant=volume.tenant, volume=gone, forgotten_at=now)
+    change.put(birth_key(gone), encode(msgspec.structs.replace(birth, destruction=end)))
+    change.put(remains_key(lineage), encode(remains))
+    change.delete(volume_key(gone))
+    change.delete(forgetting_key(gone))
+    return path.lineage(TenantNo(volume.tenant), lineage), end
 
 
 def _destruction(view: View, subject: str) -> tuple[VolumeId, DestructionRecord] | None:

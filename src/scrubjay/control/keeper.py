@@ -172,6 +172,10 @@ class Change(View):
         """Have the index follow once this is durable."""
         self.index_step = step
 
+    def keys(self, prefix: bytes) -> list[bytes]:
+        """Return every key that begins with `prefix`, in order."""
+        return self._staged.keys(prefix)
+
     def put(self, key: bytes, value: bytes) -> None:
         """Stage a value."""
         self._staged.put(key, value)
@@ -252,9 +256,6 @@ class _StagedTables:
 
     def delete(self, path: bytes) -> None:
         self._staged.delete(b"k" + path)
-
-    def below(self, path: bytes) -> list[bytes]:
-        return [key[1:] for key in self._staged.keys(b"k" + path)]
 
 
 @contextlib.contextmanager

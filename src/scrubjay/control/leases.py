@@ -23,6 +23,7 @@ from scrubjay.control.directory import (
     segment_range,
 )
 from scrubjay.control.keeper import Change, Keeper
+from scrubjay.control.ledger import Ledger
 from scrubjay.control.records import (
     CheckpointRecord,
     VolumeRecord,
@@ -152,6 +153,7 @@ def _enter(change: Change, record: VolumeRecord, ids: range, slots: Sequence[Slo
     grants = [
         _grant(segment, slot, key) for segment, slot, key in zip(ids, slots, keys, strict=True)
     ]
+    tree = Ledger.read(change, lineage)
     for number, segments in by_group(SegmentId(each) for each in ids).items():
         group = read_group(change, lineage, number) or Group(
             BranchNo(record.branch), [None] * GROUP_SEGMENTS
@@ -164,9 +166,11 @@ def _enter(change: Change, record: VolumeRecord, ids: range, slots: Sequence[Slo
             grant = grants[segment - ids.start]
             group.slots[place] = grant.slot
             at = place * COMMITMENT_BYTES
-            ledger[at : at + COMMITMENT_BYTES] = commitment(grant.key)
+            ledger[at : at + COMMITMENT_BYTES] = bound = commitment(grant.key)
+            tree.add(bound)
         change.put(directory_key(lineage, number), group.pack())
         change.put(ledger_key(lineage, number), bytes(ledger))
+    tree.write(change, lineage)
     return grants
 
 

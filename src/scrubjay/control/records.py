@@ -27,6 +27,7 @@ __all__ = [
     "ForgettingRecord",
     "LineageRecord",
     "PoolRecord",
+    "RemainsRecord",
     "TenantRecord",
     "VolumeRecord",
     "at",
@@ -35,10 +36,14 @@ __all__ = [
     "branch_prefix",
     "decode",
     "directory_key",
+    "directory_prefix",
     "encode",
     "forgetting_key",
     "ledger_key",
+    "ledger_prefix",
     "lineage_key",
+    "peaks_key",
+    "remains_key",
     "tenant_key",
     "volume_key",
     "volume_of",
@@ -125,7 +130,7 @@ class DestructionRecord(_Record, frozen=True):
     segments: _U64
     """Segments that the volume was ever given."""
     ledger_root: str
-    """Merkle tree hash (RFC 9162, section 2.1) of their key commitments in order of ids, hex."""
+    """Merkle tree hash (RFC 9162, section 2.1) of their key commitments in order of birth, hex."""
 
 
 class BirthRecord(_Record, frozen=True):
@@ -155,6 +160,14 @@ class ForgettingRecord(_Record, frozen=True):
     decided_at: _Moment
     operation: str
     """The operation that reports about it."""
+
+
+class RemainsRecord(_Record, frozen=True):
+    """Key `w`: what is left of a lineage that nothing opens any more, until it is cleared away."""
+
+    tenant: _U24
+    volume: uuid.UUID
+    forgotten_at: _Moment
 
 
 _RecordT = TypeVar("_RecordT", bound=_Record)
@@ -217,9 +230,29 @@ def directory_key(lineage: LineageNo, group: int) -> bytes:
     return struct.pack(">cII", b"d", lineage, group)
 
 
+def directory_prefix(lineage: LineageNo) -> bytes:
+    """What the keys of a lineage's directory begin with."""
+    return struct.pack(">cI", b"d", lineage)
+
+
+def ledger_prefix(lineage: LineageNo) -> bytes:
+    """What the keys of a lineage's ledger begin with."""
+    return struct.pack(">cI", b"g", lineage)
+
+
 def ledger_key(lineage: LineageNo, group: int) -> bytes:
     """Key of 64 segments' commitments."""
     return struct.pack(">cII", b"g", lineage, group)
+
+
+def peaks_key(lineage: LineageNo) -> bytes:
+    """Key of the peaks of the Merkle tree over a lineage's ledger."""
+    return struct.pack(">cI", b"h", lineage)
+
+
+def remains_key(lineage: LineageNo) -> bytes:
+    """Key of a RemainsRecord."""
+    return struct.pack(">cI", b"w", lineage)
 
 
 def birth_key(volume: VolumeId) -> bytes:
@@ -227,6 +260,6 @@ def birth_key(volume: VolumeId) -> bytes:
     return b"r" + volume.bytes
 
 
-def forgetting_key(number: int) -> bytes:
+def forgetting_key(volume: VolumeId) -> bytes:
     """Key of a ForgettingRecord."""
-    return struct.pack(">cQ", b"f", number)
+    return b"f" + volume.bytes

@@ -14,6 +14,7 @@ from scrubjay.control.records import (
     ForgettingRecord,
     LineageRecord,
     PoolRecord,
+    RemainsRecord,
     TenantRecord,
     VolumeRecord,
 )
@@ -95,11 +96,28 @@ class View:
         value = self._value(records.birth_key(volume), where)
         return records.decode(BirthRecord, value, where=where)
 
-    def forgettings(self) -> Iterator[tuple[int, ForgettingRecord]]:
-        """Yield every forgetting that is decided and not done, oldest first."""
-        for key, value in self._source.scan(b"f"):
+    def forgetting(self, volume: VolumeId) -> ForgettingRecord | None:
+        """Return the decision about a volume's end; None where it is not decided, or done."""
+        value = self._source.get(records.forgetting_key(volume))
+        where = f"forgetting of volume {volume}"
+        return None if value is None else records.decode(ForgettingRecord, value, where=where)
+
+    def forgettings(self) -> list[ForgettingRecord]:
+        """Return every forgetting that is decided and not done, oldest first."""
+        found = [
+            records.decode(ForgettingRecord, value, where=f"pool key {key.hex()}")
+            for key, value in self._source.scan(b"f")
+        ]
+        return sorted(found, key=lambda each: each.decided_at)
+
+    def remains(self) -> Iterator[tuple[LineageNo, RemainsRecord]]:
+        """Yield what is left of each lineage that was forgotten and is not yet cleared away."""
+        for key, value in self._source.scan(b"w"):
             where = f"pool key {key.hex()}"
-            yield int.from_bytes(key[1:]), records.decode(ForgettingRecord, value, where=where)
+            yield (
+                LineageNo(int.from_bytes(key[1:])),
+                records.decode(RemainsRecord, value, where=where),
+            )
 
     def _value(self, key: bytes, where: str) -> bytes:
         value = self._source.get(key)

@@ -53,11 +53,7 @@ class NodeStore(Protocol):
         ...
 
     def delete(self, path: bytes) -> None:
-        """Stage the removal of what is stored at a path."""
-        ...
-
-    def below(self, path: bytes) -> Iterable[bytes]:
-        """Return the paths of all that is stored at a path and beneath it."""
+        """Stage the removal of what is stored at a path; fine if nothing is."""
         ...
 
 
@@ -180,6 +176,9 @@ class KeyTree:
         key: they were forgotten before. Otherwise the caller commits what is staged together
         with the new root, sealed under a new epoch key, and then has the sink drop the old one.
         What `census` leaves out is lost where a seed becomes a table.
+
+        What is stored beneath a forgotten node stays, and opens with nothing: so forgetting
+        costs the same for a small volume and a large one. Who owned it sweeps it away later.
         """
         doomed = sorted(set(paths))
         _check(doomed, depth_max=STRIPE_DEPTH)
@@ -208,7 +207,7 @@ class KeyTree:
     ) -> Node | None:
         """Return the node that takes this one's place: itself if nothing changed, None for none."""
         if doomed[0] == path:
-            staged.update(dict.fromkeys(self._store.below(path)))
+            staged[path] = None
             return None
         if node.kind is Kind.SEED:
             family = self._expand(node, path, census.born(path))
@@ -219,7 +218,7 @@ class KeyTree:
             replacement: Node | None = node
         elif path and not family and census.born(path).stop == fan_out(path):
             replacement = None  # nothing is left, and nothing will be born here
-            staged.update(dict.fromkeys(self._store.below(path)))
+            staged[path] = None
         else:
             replacement = self._fresh(Kind.TABLE)
             staged[path] = seal_table(replacement.key, path, family, entropy=self._entropy)
