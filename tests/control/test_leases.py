@@ -89,7 +89,7 @@ def test_commit_names_the_checkpoint_and_frees_slots_in_one_change(world: World)
     done = checkpoint(17, root=99, live_sectors=5)
     free_percent = world.leases.commit(a.id, a.epoch, done, freed=[SegmentId(2), SegmentId(3)])
     counts = world.keeper.pool.counts
-    assert free_percent == 100 * (counts.never_used + counts.free) // SLOTS
+    assert free_percent == 100 * counts.available // SLOTS
     assert world.leases.attachment(a.id, a.epoch).checkpoint == done
     assert world.pools.status().slots_free == free_before + 2
     slots = [each.slot for each in world.leases.group(a.id, a.epoch, 0)]

@@ -77,14 +77,16 @@ def test_slots_freed_last_are_leased_first() -> None:
     assert _lease(pool, ANN, 4) == [slots[3], slots[6], slots[1], slots[7] + 1]
 
 
-def test_area_that_is_free_as_a_whole_goes_to_whoever_asks_next() -> None:
-    """I1 rests on keys, not on slots: another tenant gets a freed area, and gets it first."""
-    pool = create(slots=32, area_slots=4)
+def test_area_that_is_free_as_a_whole_goes_to_others_once_no_clean_one_is_left() -> None:
+    """Reuse waits for no scrubbing (I1 rests on keys), and leaves it time where there is room."""
+    pool = create(slots=16, area_slots=4)
     slots = _lease(pool, ANN, 6)
     _release(pool, ANN, *slots[:4])
-    assert pool.counts == SlotCounts(never_used=25, free=4, leased=2, metadata=1)
-    assert _lease(pool, BOB, 1) == [slots[0]]
+    assert pool.counts == SlotCounts(never_used=9, free=0, leased=2, metadata=1, waiting=4)
     assert _lease(pool, ANN, 2) == [slots[5] + 1, slots[5] + 2], "its own area comes first"
+    clean = _lease(pool, BOB, 4)
+    assert not set(clean) & set(slots)
+    assert _lease(pool, BOB, 4) == slots[:4]
 
 
 def test_slot_freed_in_a_commit_that_is_not_durable_is_not_leased() -> None:

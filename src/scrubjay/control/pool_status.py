@@ -77,7 +77,7 @@ class Pools:
             size_bytes=pool.geometry.slots * SEGMENT_BYTES,
             slot_bytes=SEGMENT_BYTES,
             slots=pool.geometry.slots,
-            slots_free=counts.never_used + counts.free,
+            slots_free=counts.available,
             slots_leased=counts.leased,
             slots_metadata=counts.metadata,
             tenants=tenants,

@@ -23,9 +23,11 @@ __all__ = ["Change"]
 class Change:
     """What a block of `with pool.change()` works with; of no use after it."""
 
-    def __init__(self, nodes: Nodes, root: Root, slots: Slots, crown: Crown) -> None:
+    def __init__(self, nodes: Nodes, root: Root, slots: Slots, crown: Crown, *, now_s: int) -> None:
         self.staged: dict[bytes, bytes | None] = {}
         """Values to set, None to delete."""
+        self.now_s = now_s
+        """The second in which it was begun, since 1970."""
         self.crown = crown
         self._first_crown = crown
         self._nodes = nodes
@@ -76,6 +78,14 @@ class Change:
     def release_slots(self, lineage: LineageNo, slots: Sequence[Slot]) -> None:
         """Free slots of a lineage; Conflict when one of them is not leased by it."""
         self._slots.release(lineage, slots, self)
+
+    def filled_slots(self, lineage: LineageNo, slots: Sequence[Slot]) -> None:
+        """Note that a lineage wrote slots to the end; Conflict when one is not leased by it."""
+        self._slots.filled(lineage, slots, self)
+
+    def scrubbed_slots(self, slots: Sequence[Slot]) -> None:
+        """Note that slots were scrubbed; Conflict when one was not claimed for that."""
+        self._slots.scrubbed(slots, self)
 
     # --- the key tree's root ----------------------------------------------------------
 

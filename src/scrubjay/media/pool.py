@@ -49,7 +49,7 @@ from scrubjay.media.change import Change
 from scrubjay.media.commit import Committer, Crown, sync_all
 from scrubjay.media.geometry import SLOT_PAGES, Geometry, slots_in
 from scrubjay.media.pages import COMMIT_ID_BYTES, NO_POINTER, FreePages, Pages, Pointer, Sealer
-from scrubjay.media.slots import AREA_PREFIX, METADATA, SlotCounts, Slots
+from scrubjay.media.slots import AREA_PREFIX, METADATA, SlotCounts, Slots, Waiting
 from scrubjay.media.superblock import (
     EpochKeys,
     MediumEntry,
@@ -103,6 +103,7 @@ class Pool:
         self._media = tuple(media)
         self._entropy = entropy
         self._metadata_key = metadata_key
+        self._clock = clock
         self._committer = Committer(self._media, metadata_key, clock=clock, entropy=entropy)
         self._block = block
         self._crown = self._staged_crown = crown
@@ -293,6 +294,23 @@ class Pool:
         with self._nodes.lock:
             return self._read(prefix, after=after, limit=limit)
 
+    def overdue(self) -> list[Waiting]:
+        """Return the slots in which bytes of a former use lie, the oldest first."""
+        with self._staging:
+            self._check()
+            return self._slots.overdue()
+
+    def claim(self, count: int, *, owned_before_s: int) -> list[Waiting]:
+        """Take slots to scrub them (see `Slots.claim`); each is to be given back."""
+        with self._staging:
+            self._check()
+            return self._slots.claim(count, owned_before_s=owned_before_s)
+
+    def give_back(self, slots: Sequence[Slot]) -> None:
+        """Have claimed slots leased again."""
+        with self._staging:
+            self._slots.give_back(slots)
+
     def verify(self) -> int:
         """Open every page of the durable tree anew; return how many. Commits wait for it."""
         with self._writing:
@@ -322,7 +340,10 @@ class Pool:
             try:
                 self._check()
                 batch = self._next
-                change = Change(self._nodes, self._edit.root, self._slots, self._staged_crown)
+                now_s = max(1, self._clock.now_ns() // 1_000_000_000)
+                change = Change(
+                    self._nodes, self._edit.root, self._slots, self._staged_crown, now_s=now_s
+                )
                 try:
                     yield change
                     if not change.is_empty:
