@@ -12,12 +12,14 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from scrubjay.base.errors import NoSpace
-from scrubjay.base.units import SECTOR_BYTES, SEGMENT_BYTES
+from scrubjay.base.units import SECTOR_BYTES, SEGMENT_BYTES, SLOTS_OFFSET_BYTES
 from scrubjay.engine import stripes
 from scrubjay.engine.log import RESERVE_SEGMENTS
 from scrubjay.engine.writing import AppendFailed
 from scrubjay.media.simulated import Fault, IoKind
 from tests.engine.rig import Machine, churn
+
+FORMER = b"former use".ljust(4096, b".")
 
 
 class Witness:
@@ -231,3 +233,53 @@ def test_sync_names_each_segment_that_was_appended_to() -> None:
     machine.disk.sync()
     after = machine.medium.crash(lambda _n: 0)
     assert list(after.written()) == list(machine.medium.written())
+
+
+def _left_segments(machine: Machine, *, count: int) -> list[int]:
+    """Write until the log has gone on to its segment after the next `count`; return those."""
+    random = Random(5)
+    left: list[int] = []
+    while len(left) < count:
+        before = machine.disk._log.segment
+        churn(machine, random, sectors=200)
+        if before and machine.disk._log.segment != before:
+            left.append(before)
+    return left
+
+
+def _former_use(machine: Machine) -> None:
+    """Have every slot hold bytes of somebody else."""
+    for slot in range(len(machine.keeper.free)):
+        at = SLOTS_OFFSET_BYTES + slot * SEGMENT_BYTES
+        machine.medium.write(at, FORMER * (SEGMENT_BYTES // len(FORMER)))
+
+
+def test_segment_that_is_left_was_written_to_its_end() -> None:
+    """Nothing of a former use lies behind the log, and the checkpoint says so (I8)."""
+    machine = Machine(slots=10)
+    _former_use(machine)
+    left = _left_segments(machine, count=2)
+    machine.checkpoint()
+    assert set(machine.keeper.checkpoint.filled) == set(left)
+    for segment in left:
+        base = SLOTS_OFFSET_BYTES + machine.keeper.places[segment] * SEGMENT_BYTES
+        held = bytearray(SEGMENT_BYTES)
+        machine.medium.read_into(base, memoryview(held))
+        assert FORMER not in held
+    machine.checkpoint()
+    assert machine.keeper.checkpoint.filled == (), "each is told once"
+
+
+def test_segment_that_could_not_be_written_to_its_end_is_not_called_full() -> None:
+    """What an error leaves of a former use stays on record (I8)."""
+    machine = Machine(slots=10)
+    _former_use(machine)
+    machine.write((0, 4))
+    left = machine.disk._log.segment
+    machine.medium.inject(Fault.ERROR, kind=IoKind.WRITE)
+    with pytest.raises(OSError, match="simulated"):
+        machine.write((4, 4))
+    _left_segments(machine, count=1)
+    machine.checkpoint()
+    assert left not in machine.keeper.checkpoint.filled
+    assert machine.keeper.checkpoint.filled

@@ -287,7 +287,7 @@ def _talk(stage: _Stage, *raw: bytes | Message) -> list[FromDaemon]:
         (b"\xff\xff\xff\xff",),
         (b"\x05\x00\x00\x00hello",),
         (b"GET / HTTP/1.1\r\n\r\n",),
-        (Commit(root=1, flushed=1, clean=True, live_sectors=0, freed=()),),
+        (Commit(root=1, flushed=1, clean=True, live_sectors=0, freed=(), filled=()),),
         (_hello(), b"\x01\x00\x00\x00\x00"),
         (_hello(), Stop(id=1)),
         (_hello(), _hello()),
@@ -325,7 +325,7 @@ def test_hello_again_replaces_the_earlier_connection(stage: _Stage) -> None:
         lessor = stage.lessor()
         lessor.attach(timeout_s=10)
         try:
-            send(earlier, Commit(root=8, flushed=1, clean=True, live_sectors=0, freed=()))
+            send(earlier, Commit(root=8, flushed=1, clean=True, live_sectors=0, freed=(), filled=()))
             assert receive(earlier, _DECODER) is None
         except (BrokenPipeError, ConnectionResetError):
             pass  # closed already

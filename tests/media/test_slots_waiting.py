@@ -10,7 +10,7 @@ from scrubjay.base.errors import Conflict, Corrupt, NoSpace
 from scrubjay.base.ids import LineageNo, Slot
 from scrubjay.media.geometry import Geometry
 from scrubjay.media.pool import Pool
-from scrubjay.media.slots import SlotState, Slots, Waiting
+from scrubjay.media.slots import Slots, SlotState, Waiting
 from tests.media.rig import create, reopen, size_of
 
 ANN, BOB = LineageNo(1), LineageNo(2)
@@ -19,6 +19,11 @@ ANY_AGE_S = 1 << 40
 
 class Dropped(Exception):
     """What a block raises that does not want its change."""
+
+
+def _drop_unless(keep: bool) -> None:
+    if not keep:
+        raise Dropped
 
 
 def _lease(pool: Pool, lineage: LineageNo, count: int) -> list[Slot]:
@@ -135,8 +140,7 @@ def test_dropped_change_leaves_dates_and_claims_as_they_were(seed: int) -> None:
                 change.scrubbed_slots(claimed)
                 new = change.lease_slots(ANN, random.randrange(1, 9))
                 change.filled_slots(ANN, new[::2])
-                if not keep:
-                    raise Dropped
+                _drop_unless(keep)
         except Dropped:
             assert (pool.overdue(), pool.counts) == before
         else:

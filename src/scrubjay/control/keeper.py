@@ -192,6 +192,14 @@ class Change(View):
         """Free slots of a lineage: leased again once this is durable."""
         self._staged.release_slots(lineage, slots)
 
+    def filled_slots(self, lineage: LineageNo, slots: Sequence[Slot]) -> None:
+        """Note that slots of a lineage were written to the end."""
+        self._staged.filled_slots(lineage, slots)
+
+    def scrubbed_slots(self, slots: Sequence[Slot]) -> None:
+        """Note that claimed slots were scrubbed."""
+        self._staged.scrubbed_slots(slots)
+
     def birth(self, paths: Iterable[Path]) -> None:
         """Give each path a key where it has none."""
         with self._tree() as tree:

@@ -126,6 +126,7 @@ class Leases:
                 clean=checkpoint.clean,
                 live_sectors=checkpoint.live_sectors,
             )
+            _fill(change, record, checkpoint.filled)
             _free(change, record, freed)
             renewed = msgspec.structs.replace(record, checkpoint=at)
             change.put(volume_key(volume), encode(renewed))
@@ -188,6 +189,19 @@ def _grants(change: Change, record: VolumeRecord, ids: range) -> list[Grant]:
         slot = None if group is None else group.slots[segment % GROUP_SEGMENTS]
         grants.append(_grant(segment, slot, key))
     return grants
+
+
+def _fill(change: Change, record: VolumeRecord, filled: Sequence[SegmentId]) -> None:
+    """Note which slots hold nothing of a former use any more."""
+    lineage = LineageNo(record.lineage)
+    slots = []
+    for number, segments in by_group(filled).items():
+        group = read_group(change, lineage, number)
+        if group is not None:
+            slots += [group.slots[segment % GROUP_SEGMENTS] for segment in segments]
+    held = [slot for slot in slots if slot is not None]
+    if held:
+        change.filled_slots(lineage, held)
 
 
 def _free(change: Change, record: VolumeRecord, freed: Sequence[SegmentId]) -> None:

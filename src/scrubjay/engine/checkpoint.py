@@ -73,6 +73,7 @@ class Prepared:
     sequence: int
     live_sectors: int
     freed: tuple[SegmentId, ...]
+    filled: tuple[SegmentId, ...]
 
 
 def read_root(page: bytes) -> Root:

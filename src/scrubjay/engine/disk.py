@@ -356,6 +356,7 @@ class Disk:
         )
         evacuated = frozenset(self._cleaner.evacuated)
         appended = log.appended_bytes + self._mover.appended_bytes
+        filled = (*log.take_filled(), *self._mover.take_filled())
         yield
         yield from self._checkpointer.pages()
         usage.settle()
@@ -382,6 +383,7 @@ class Disk:
             log.sequence,
             usage.live_sectors,
             tuple(SegmentId(s) for s in sorted(freed)),
+            filled,
         )
         self._prepared = prepared
 
@@ -395,10 +397,8 @@ class Disk:
         with self.lock:  # nothing needs them any more, and soon they are another's
             for segment in prepared.freed:
                 self._segments.drop(segment)
-        self._cleaner.free_percent = self._lessor.commit(
-            Checkpoint(prepared.root, prepared.sequence, clean, prepared.live_sectors),
-            freed=prepared.freed,
-        )
+        at = prepared.root, prepared.sequence, clean, prepared.live_sectors, prepared.filled
+        self._cleaner.free_percent = self._lessor.commit(Checkpoint(*at), freed=prepared.freed)
         with self.lock:
             for segment in prepared.freed:
                 self._segments.drop(segment)

@@ -45,13 +45,15 @@ class Checkpoint:
     `root` is the entry of the root page, 0 before the first checkpoint; `flushed` the
     sequence that was durable at the commit (recovery must reach it); `clean` says that
     the volume was detached in order and nothing follows; `live_sectors` is for the
-    accounting and nothing else.
+    accounting and nothing else. `filled` are segments that were written to their slots' end
+    since the last checkpoint: nothing of a former use is left there.
     """
 
     root: Entry
     flushed: int
     clean: bool
     live_sectors: int
+    filled: tuple[SegmentId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

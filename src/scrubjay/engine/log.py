@@ -13,9 +13,11 @@ from __future__ import annotations
 import errno
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from scrubjay.base.errors import NoSpace
+from scrubjay.base.ids import SegmentId
 from scrubjay.base.units import (
     KIB,
     MIB,
@@ -53,6 +55,7 @@ RESERVE_FOR_DROPS = 2
 _ROOM_MIN = 64 * KIB
 """A segment with less room than this (and than what is asked) is closed."""
 _ONE = SECTOR_BYTES + TAG_BYTES
+_ZEROS = memoryview(bytes(STAGE_BYTES))
 
 
 class Spares:
@@ -125,6 +128,7 @@ class Appender:
         self.tag = bytes(TAG_BYTES)
         """Of the last header that was appended."""
         self.appended_bytes = 0
+        self._filled: list[int] = []
         self.unsynced: deque[int] = deque()
         """Where the segments begin that were appended to since the last sync drained it."""
 
@@ -227,6 +231,18 @@ class Appender:
         self.stripe_end = 0
         self.encrypt = _no_cipher
 
+    def take_filled(self) -> list[SegmentId]:
+        """Return the segments that were written to the end since this was last called."""
+        filled, self._filled = self._filled, []
+        return [SegmentId(segment) for segment in filled]
+
+    def _fill(self) -> None:
+        """Write zeros over what is left of the open segment: it may be of a former use."""
+        at, rest = self.position, SEGMENT_BYTES - self.position
+        with suppress(OSError):  # then it does not count as written to the end
+            if not rest or self._medium.write(self.base + at, _ZEROS[:rest]) == rest:
+                self._filled.append(self.segment)
+
     def _open(self, *, keep: int) -> None:
         segment = self._spares.take(keep=keep)
         try:
@@ -236,6 +252,8 @@ class Appender:
             raise
         base = self._segments.base(segment)
         assert base is not None, "a spare segment has a slot"
+        if self.segment:
+            self._fill()
         self.segment, self.base, self.position = segment, base, 0
         self.entry_base = segment << SEGMENT_SHIFT
         self.stripe_end = 0

@@ -128,6 +128,7 @@ class RemoteLessor:
             clean=checkpoint.clean,
             live_sectors=checkpoint.live_sectors,
             freed=tuple(freed),
+            filled=checkpoint.filled,
         )
         with self._ordered:
             return self._call(call, Committed).free_percent

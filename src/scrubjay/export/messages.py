@@ -165,6 +165,7 @@ class Commit(Message, frozen=True, tag=15):
     clean: bool
     live_sectors: _U64
     freed: tuple[_SegmentId, ...]
+    filled: tuple[_SegmentId, ...]
 
 
 class Committed(Message, frozen=True, tag=18):

@@ -273,8 +273,9 @@ class Sessions:
             case Group():
                 return _granted(leases.group(volume, epoch, call.group), to=call.id)
             case Commit():
+                filled = tuple(SegmentId(segment) for segment in call.filled)
                 checkpoint = Checkpoint(
-                    Entry(call.root), call.flushed, call.clean, call.live_sectors
+                    Entry(call.root), call.flushed, call.clean, call.live_sectors, filled
                 )
                 freed = [SegmentId(segment) for segment in call.freed]
                 free_percent = leases.commit(volume, epoch, checkpoint, freed=freed)
