@@ -325,7 +325,9 @@ def test_hello_again_replaces_the_earlier_connection(stage: _Stage) -> None:
         lessor = stage.lessor()
         lessor.attach(timeout_s=10)
         try:
-            send(earlier, Commit(root=8, flushed=1, clean=True, live_sectors=0, freed=(), filled=()))
+            send(
+                earlier, Commit(root=8, flushed=1, clean=True, live_sectors=0, freed=(), filled=())
+            )
             assert receive(earlier, _DECODER) is None
         except (BrokenPipeError, ConnectionResetError):
             pass  # closed already

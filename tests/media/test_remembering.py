@@ -125,7 +125,7 @@ def test_history_of_a_sink_has_what_it_dropped() -> None:
         io, Seeded(), worth, sink_id=UUID(int=1), pool_id=UUID(int=2), epoch=Epoch(1)
     )
     old = io.read(4096, BLOCK_BYTES)
-    sink.prepare(Epoch(2))
+    sink.prepare(Epoch(2), bytes(range(32)))
     sink.drop(Epoch(1))
     assert io.read(4096, BLOCK_BYTES) == bytes(BLOCK_BYTES)
     assert list(io.history.find(old)) == [4096]

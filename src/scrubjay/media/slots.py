@@ -147,7 +147,8 @@ class Slots:
     @property
     def unowned(self) -> int:
         """How many slots lie in areas that anybody may lease."""
-        return min((len(self._idle) + len(self._stale)) * self._geometry.area_slots, self._geometry.slots)
+        areas = len(self._idle) + len(self._stale)
+        return min(areas * self._geometry.area_slots, self._geometry.slots)
 
     def metadata_slots(self) -> Iterator[Slot]:
         """Yield the slots that hold metadata pages, ascending."""
