@@ -25,6 +25,8 @@ def services_over(world: World) -> Services:
         volumes=world.volumes,
         attachments=world.attachments,
         forgetting=world.forgetting,
+        certificates=world.certificates,
+        log=world.log,
         pools=world.pools,
         scans=Scans(lambda: [world.disks.copied().pool], world.operations),
         operations=world.operations,

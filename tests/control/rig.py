@@ -16,18 +16,24 @@ from scrubjay.base.ports import Buffer, Extent, Medium
 from scrubjay.catalog.database import Database
 from scrubjay.catalog.operations import Operations as OperationRows
 from scrubjay.control.attachments import Attachments, Start
+from scrubjay.control.births import enter_births
+from scrubjay.control.certificates import Certificates, Within
 from scrubjay.control.forgetting import Forgetting
+from scrubjay.control.keeper import Keeper
 from scrubjay.control.leases import Leases
 from scrubjay.control.liveness import Liveness
+from scrubjay.control.log import Log
+from scrubjay.control.looking import Looking, Place, Serving
 from scrubjay.control.opening import create_pool, open_keeper
 from scrubjay.control.operations import Operations
 from scrubjay.control.pool_status import Pools
 from scrubjay.control.tenants import Tenants
 from scrubjay.control.volumes import Volume, Volumes
 from scrubjay.engine.lessor import Grant
+from scrubjay.evidence.folder import Folder
 from scrubjay.media.simulated import Io, IoKind, SimulatedMedium
 from scrubjay.sinks.file import FILE_BYTES, FileSink
-from scrubjay.sinks.sink import Grade, Worth
+from scrubjay.sinks.sink import Grade, Sink, Worth
 from tests.media.rig import size_of
 from tests.sinks.disks import POOL, SINK
 
@@ -199,10 +205,15 @@ class FakeExporters:
         self._call("detach", volume)
         self.die(volume)
 
-    def kill(self, volume: VolumeId) -> None:
+    def kill(self, volume: VolumeId) -> bool:
         """End at once."""
         self._call("kill", volume)
         self.die(volume)
+        return True
+
+    def connected(self) -> set[VolumeId]:
+        """Return nobody: there is no process."""
+        return set()
 
     def resize(self, volume: VolumeId, *, size_bytes: int) -> None:
         """Note it."""
@@ -218,6 +229,34 @@ class FakeExporters:
         lock = self.locks.pop(volume, None)
         if lock is not None:
             os.close(lock)
+
+
+class Nobody:
+    """Serves nothing."""
+
+    def connected(self) -> set[VolumeId]:
+        """Return no volume."""
+        return set()
+
+
+def evidence_over(
+    keeper: Keeper, sink: Sink, folder: Path, *, liveness: Liveness, serving: Serving
+) -> tuple[Log, Certificates]:
+    """Open the log and the certificates of a home in a folder."""
+    log = Log(keeper, Folder(folder / "evidence" / "log"))
+    enter_births(keeper)
+    looking = Looking(
+        keeper,
+        sink,
+        liveness=liveness,
+        serving=serving,
+        places=[Place("memory", "memory")],
+        catalog=folder / "catalog.db",
+        log=folder / "evidence" / "log",
+        swaps=list,
+    )
+    envelopes = Folder(folder / "evidence")
+    return log, Certificates(keeper, log, looking, envelopes=envelopes, within=Within())
 
 
 class World:
@@ -244,12 +283,16 @@ class World:
         self.operations = Operations(
             OperationRows(self.database), clock=self.clock, entropy=self.entropy
         )
+        self.log, self.certificates = evidence_over(
+            self.keeper, self.sink, folder, liveness=self.liveness, serving=self.exporters
+        )
         self.forgetting = Forgetting(
             self.keeper,
             self.sink,
             volumes=self.volumes,
             attachments=self.attachments,
             operations=self.operations,
+            certificates=self.certificates,
             clock=self.clock,
         )
         self.pools = Pools(

@@ -117,7 +117,7 @@ def test_exporter_that_says_it_ended_and_did_not_is_not_believed(world: World) -
     """The lock says who lives, not the answer (I3)."""
     a = world.written("a", tenant="acme")
     operation = decide(world, "a")
-    world.exporters.kill = lambda _volume: None  # type: ignore[method-assign, assignment] # a fake's own
+    world.exporters.kill = lambda _volume: True  # type: ignore[method-assign, assignment] # a fake's own
     world.forgetting.carry_out()
     assert state_of(world, operation) == "running"
     assert world.keeper.epoch == 1

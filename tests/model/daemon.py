@@ -19,7 +19,7 @@ from scrubjay.control.operations import Operations
 from scrubjay.control.tenants import Tenants
 from scrubjay.control.volumes import Volumes
 from scrubjay.sinks.sink import Sink
-from tests.control.rig import Hands
+from tests.control.rig import Hands, Nobody, evidence_over
 
 __all__ = ["Daemon"]
 
@@ -66,12 +66,14 @@ class Daemon:
         volumes = Volumes(keeper, liveness)
         attachments = Attachments(keeper, liveness, exporters)
         operations = Operations(OperationRows(database), clock=clock, entropy=entropy)
+        _, certificates = evidence_over(keeper, sink, folder, liveness=liveness, serving=Nobody())
         forgetting = Forgetting(
             keeper,
             sink,
             volumes=volumes,
             attachments=attachments,
             operations=operations,
+            certificates=certificates,
             clock=clock,
         )
         forgetting.recover()

@@ -171,10 +171,15 @@ class LocalExporters:
         self.ended_in_order.add(volume)
         self._die(volume)
 
-    def kill(self, volume: VolumeId) -> None:
+    def kill(self, volume: VolumeId) -> bool:
         """End at once; what was written stays in the page cache."""
         if volume in self.served:
             self._die(volume)
+        return True
+
+    def connected(self) -> set[VolumeId]:
+        """Return the volumes that are served."""
+        return set(self.served)
 
     def resize(self, volume: VolumeId, *, size_bytes: int) -> None:
         """Grow."""

@@ -10,7 +10,7 @@ from scrubjay.base.errors import Conflict, NotFound
 from scrubjay.base.ids import Epoch
 from scrubjay.base.ports import Entropy
 from scrubjay.sinks.budget import UNLIMITED, Budget
-from scrubjay.sinks.sink import Grade, Worth, check_new
+from scrubjay.sinks.sink import Grade, Part, Worth, check_new
 
 DISK_SECTOR_BYTES = 512
 SINK, POOL = UUID(int=0x51), UUID(int=0x90)
@@ -59,6 +59,10 @@ class MemorySink:
     def worth(self) -> Worth:
         """Say what it is worth."""
         return SOMEWHERE
+
+    def parts(self) -> list[Part]:
+        """Return this sink: it is its only part."""
+        return [Part(self.kind, self.sink_id, self.worth(), self.epochs())]
 
     def budget(self) -> Budget:
         """Say how often it can rotate."""

@@ -11,7 +11,9 @@ from fastapi import Depends, Request
 from scrubjay.base.ports import Clock
 from scrubjay.catalog.idempotency import Answers
 from scrubjay.control.attachments import Attachments
+from scrubjay.control.certificates import Certificates
 from scrubjay.control.forgetting import Forgetting
+from scrubjay.control.log import Log
 from scrubjay.control.operations import Operations
 from scrubjay.control.pool_status import Pools
 from scrubjay.control.scan import Scans
@@ -29,6 +31,8 @@ class Services:
     volumes: Volumes
     attachments: Attachments
     forgetting: Forgetting
+    certificates: Certificates
+    log: Log
     pools: Pools
     scans: Scans
     operations: Operations

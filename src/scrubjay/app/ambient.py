@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 
-__all__ = ["SystemClock", "SystemEntropy"]
+__all__ = ["SystemClock", "SystemEntropy", "swaps"]
 
 
 class SystemClock:
@@ -26,3 +27,12 @@ class SystemEntropy:
     def token(self, size_bytes: int) -> bytes:
         """Return `size_bytes` unpredictable bytes."""
         return os.urandom(size_bytes)  # noqa: TID251 - this is the Entropy
+
+
+def swaps() -> list[str]:
+    """Return where the system swaps to; "unknown" where that cannot be read."""
+    try:
+        lines = Path("/proc/swaps").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ["unknown"]
+    return [line.split()[0] for line in lines[1:] if line.strip()]

@@ -12,12 +12,12 @@ import contextlib
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from types import FrameType
 
 import structlog
 
 from scrubjay import __version__
+from scrubjay.app.ambient import swaps
 from scrubjay.app.home import Home
 from scrubjay.export.hardening import harden, name_process
 from scrubjay.export.launcher import Launcher
@@ -76,11 +76,9 @@ class _Told:
 
 def _warn_of_swap() -> None:
     """Say so where keys could reach a disk by way of swap (I2)."""
-    with contextlib.suppress(OSError):
-        swaps = Path("/proc/swaps").read_text(encoding="ascii").splitlines()[1:]
-        if swaps:
-            _log.warning(
-                "swap is on: keys in this daemon's memory could be written there",
-                swaps=[line.split()[0] for line in swaps],
-                hint="encrypt the swap with a key that is new at each start, or turn it off",
-            )
+    if found := swaps():
+        _log.warning(
+            "swap is on: keys in this daemon's memory could be written there",
+            swaps=found,
+            hint="encrypt the swap with a key that is new at each start, or turn it off",
+        )

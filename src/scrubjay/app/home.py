@@ -4,6 +4,7 @@ VERSION      "scrubjay home 1", written last when a home is made
 pool         the pool's file
 sink         the epoch keys
 catalog.db   the catalog
+evidence/    log.pub, the key of the log; log/, the published log; certificates/
 lock         held by the daemon
 run/         sockets and locks: api, channel, parent, volumes/
 """
@@ -37,6 +38,7 @@ class Home:
         self.pool = path / "pool"
         self.sink = path / "sink"
         self.catalog = path / "catalog.db"
+        self.evidence = path / "evidence"
         self.run = path / "run"
         self.volumes = self.run / "volumes"
         self.api = api_socket(path)
@@ -106,7 +108,7 @@ class Home:
     def make_folders(self) -> None:
         """Make the folders, for their owner alone."""
         try:
-            for folder in (self.path, self.run, self.volumes):
+            for folder in (self.path, self.evidence, self.run, self.volumes):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise refused(self.path, error) from error

@@ -142,7 +142,7 @@ def _undone(home: Home) -> Iterator[None]:
         _unlink_database(home.catalog)
         for path in (home.pool, home.sink, home.path / "lock"):
             path.unlink(missing_ok=True)
-        for folder in (home.volumes, home.run, home.path):
+        for folder in (home.volumes, home.run, home.evidence, home.path):
             with contextlib.suppress(OSError):
                 folder.rmdir()
         raise

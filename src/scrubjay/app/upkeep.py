@@ -14,8 +14,10 @@ from scrubjay.api.repeats import KEPT
 from scrubjay.base.errors import ScrubjayError
 from scrubjay.base.ports import Clock
 from scrubjay.catalog.idempotency import Answers
+from scrubjay.control.certificates import Certificates
 from scrubjay.control.forgetting import Forgetting
 from scrubjay.control.keeper import Keeper
+from scrubjay.control.log import Log
 from scrubjay.control.operations import Operations
 from scrubjay.control.records import at
 
@@ -37,10 +39,14 @@ class Upkeep:
         operations: Operations,
         answers: Answers,
         *,
+        log: Log,
+        certificates: Certificates,
         clock: Clock,
     ) -> None:
         self._keeper = keeper
         self._forgetting = forgetting
+        self._evidence_log = log
+        self._certificates = certificates
         self._operations = operations
         self._answers = answers
         self._clock = clock
@@ -67,6 +73,8 @@ class Upkeep:
                 pause_s = _REVIVE_EVERY_S
                 continue
             self._attempt(self._remember)
+            self._attempt(self._certificates.go_on)
+            self._attempt(self._evidence_log.publish)
             self._attempt(self._prune)
 
     def _revive(self) -> None:
@@ -88,7 +96,7 @@ class Upkeep:
         self._operations.prune()
         self._answers.prune(before=at(self._clock.now_ns()) - KEPT)
 
-    def _attempt(self, work: Callable[[], None]) -> bool:
+    def _attempt(self, work: Callable[[], object]) -> bool:
         try:
             work()
         except ScrubjayError as error:

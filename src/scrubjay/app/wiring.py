@@ -11,6 +11,7 @@ from scrubjay.api.application import make_application
 from scrubjay.api.server import Server, listen
 from scrubjay.api.services import Services
 from scrubjay.app.ambient import SystemClock, SystemEntropy
+from scrubjay.app.evidence import open_evidence
 from scrubjay.app.home import Home
 from scrubjay.app.upkeep import Upkeep
 from scrubjay.base.errors import ScrubjayError
@@ -21,6 +22,7 @@ from scrubjay.control.attachments import Attachments
 from scrubjay.control.forgetting import Forgetting
 from scrubjay.control.leases import Leases
 from scrubjay.control.liveness import Liveness
+from scrubjay.control.looking import Place
 from scrubjay.control.opening import open_keeper
 from scrubjay.control.operations import Operations
 from scrubjay.control.pool_status import Pools
@@ -68,13 +70,35 @@ def open_parts(
     operations = Operations(OperationRows(database), clock=clock, entropy=entropy)
     parts.callback(operations.stop, _WORK_TIMEOUT_S)
     volumes = Volumes(keeper, liveness)
+    log, certificates = open_evidence(
+        home,
+        keeper,
+        sink,
+        liveness=liveness,
+        serving=exporters,
+        places=[Place("file", str(home.pool))],
+    )
     forgetting = Forgetting(
-        keeper, sink, volumes=volumes, attachments=attachments, operations=operations, clock=clock
+        keeper,
+        sink,
+        volumes=volumes,
+        attachments=attachments,
+        operations=operations,
+        certificates=certificates,
+        clock=clock,
     )
     forgetting.recover()
     operations.fail_left_behind()
     answers = Answers(database)
-    upkeep = Upkeep(keeper, forgetting, operations, answers, clock=clock)
+    upkeep = Upkeep(
+        keeper,
+        forgetting,
+        operations,
+        answers,
+        log=log,
+        certificates=certificates,
+        clock=clock,
+    )
     upkeep.start()
     parts.callback(upkeep.stop)
     forgetting.start()
@@ -85,6 +109,8 @@ def open_parts(
         volumes=volumes,
         attachments=attachments,
         forgetting=forgetting,
+        certificates=certificates,
+        log=log,
         pools=Pools(keeper, sink, liveness=liveness, forgetting=forgetting),
         scans=Scans(lambda: [PoolFile.open(home.pool, hold=False)], operations),
         operations=operations,

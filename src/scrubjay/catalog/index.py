@@ -15,6 +15,9 @@ from scrubjay.catalog.database import Database
 
 __all__ = ["Identity", "Index", "TenantRow", "VolumeRow"]
 
+_BATCH = 500
+"""Ids in one query: SQLite takes a thousand."""
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -116,6 +119,16 @@ class Index:
         if tenant is not None:
             where &= schema.volumes.c.tenant == tenant
         return self._volumes(where, limit)
+
+    def count_volumes(self, volumes: Sequence[VolumeId]) -> int:
+        """Return how many of these volumes it knows."""
+        table, total = schema.volumes, 0
+        with self._database.reading() as connection:
+            for first in range(0, len(volumes), _BATCH):
+                ids = [str(each) for each in volumes[first : first + _BATCH]]
+                query = sa.select(sa.func.count()).select_from(table).where(table.c.id.in_(ids))
+                total += connection.scalar(query) or 0
+        return total
 
     def counts(self) -> tuple[int, int]:
         """Return how many tenants and how many volumes there are."""

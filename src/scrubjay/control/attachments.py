@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 from urllib.parse import quote
 
 import msgspec
@@ -25,7 +25,10 @@ from scrubjay.control.liveness import Liveness
 from scrubjay.control.records import VolumeRecord, encode, volume_key
 from scrubjay.control.volumes import Volume, resolve_volume, withheld
 
-__all__ = ["Attachments", "Exporters", "Served", "Start"]
+__all__ = ["Attachments", "Ending", "Exporters", "Served", "Start"]
+
+Ending = Literal["acknowledged", "killed", "not attached"]
+"""How the process ended that held a volume's keys: whether it said that they are overwritten."""
 
 _BUSY_TIMEOUT_S = 60.0
 _PAGE = 1000
@@ -55,8 +58,11 @@ class Exporters(Protocol):
         """Have an exporter checkpoint and end; Unavailable if it does not in time."""
         ...
 
-    def kill(self, volume: VolumeId) -> None:
-        """End an exporter, its keys with it; return when it is gone, however it was."""
+    def kill(self, volume: VolumeId) -> bool:
+        """End an exporter, its keys with it; return when it is gone, however it was.
+
+        True where it said that it had overwritten its keys.
+        """
         ...
 
     def resize(self, volume: VolumeId, *, size_bytes: int) -> None:
@@ -149,18 +155,20 @@ class Attachments:
             if self._liveness.attached(volume.id):
                 self._exporters.resize(volume.id, size_bytes=volume.record.size_bytes)
 
-    def end(self, volume: VolumeId, name: str) -> None:
+    def end(self, volume: VolumeId, name: str) -> Ending:
         """End whatever serves a volume that is to be forgotten; return when no key is left.
 
         The volume is withheld already, so nothing begins to serve it afterwards.
         """
+        ending: Ending = "not attached"
         with self._alone(volume):
             if self._liveness.attached(volume):
-                self._exporters.kill(volume)
+                ending = "acknowledged" if self._exporters.kill(volume) else "killed"
             with self._liveness.withheld(volume) as gone:
                 if not gone:
                     raise Conflict(f"volume {name}: still served, expected its exporter to end")
                 self._liveness.forget(volume, name)
+        return ending
 
     def detach_all(self) -> None:
         """End serving every volume, in order."""

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from itertools import islice
 
-from scrubjay.base.ids import LineageNo, TenantNo
+import msgspec
+
+from scrubjay.base.ids import LineageNo, TenantNo, VolumeId
 from scrubjay.control.directory import groups_of
 from scrubjay.control.keeper import Change, Keeper
 from scrubjay.control.records import (
     RemainsRecord,
+    birth_key,
     branch_prefix,
+    encode,
     ledger_prefix,
     lineage_key,
     peaks_key,
@@ -43,20 +47,29 @@ class Clearing:
             return False
         with self._keeper.changing(frees=True) as change:
             lineage, remains = found
-            if not (_slots(change, lineage) or _keys(change, lineage, remains)):
+            if not (_slots(change, lineage, remains) or _keys(change, lineage, remains)):
                 change.delete(remains_key(lineage))
         return True
 
 
-def _slots(change: Change, lineage: LineageNo) -> bool:
-    """Free the slots of some groups; return whether there were any."""
+def _slots(change: Change, lineage: LineageNo, remains: RemainsRecord) -> bool:
+    """Free the slots of some groups, and count them; return whether there were any."""
     groups = list(islice(groups_of(change, lineage), _GROUPS))
     slots = [slot for _, group in groups for slot in group.slots if slot is not None]
     if slots:
         change.release_slots(lineage, slots)
+        _count(change, VolumeId(remains.volume), len(slots))
     for key, _ in groups:
         change.delete(key)
     return bool(groups)
+
+
+def _count(change: Change, volume: VolumeId, slots: int) -> None:
+    """Note in how many slots a volume's bytes were, for its certificate."""
+    birth = change.birth_record(volume)
+    if birth.destruction is not None:
+        end = msgspec.structs.replace(birth.destruction, slots=birth.destruction.slots + slots)
+        change.put(birth_key(volume), encode(msgspec.structs.replace(birth, destruction=end)))
 
 
 def _keys(change: Change, lineage: LineageNo, remains: RemainsRecord) -> bool:

@@ -5,6 +5,7 @@
     prepared    the sink holds the next epoch beside the old one
     committed   one commit: the volume has no key and no record any more; the new epoch
     dropped     the sink has destroyed the old epoch: only now it is forgotten
+    certified   everything was looked at, and a certificate says so (certificates.py)
     cleared     its slots are free, and nothing of it is left in the pool (clearing.py)
 
 A crash at any point is finished at the next start: opening the pool settles the sink by
@@ -21,6 +22,7 @@ import datetime as dt
 import threading
 import uuid
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import msgspec
 import structlog
@@ -28,10 +30,12 @@ import structlog
 from scrubjay.base.errors import ScrubjayError, Unavailable
 from scrubjay.base.ids import Epoch, LineageNo, TenantNo, VolumeId
 from scrubjay.base.ports import Clock
-from scrubjay.control.attachments import Attachments
+from scrubjay.control.attachments import Attachments, Ending
+from scrubjay.control.certificates import Certificates, enter_due
 from scrubjay.control.clearing import Clearing
 from scrubjay.control.keeper import Change, Keeper
-from scrubjay.control.ledger import Ledger
+from scrubjay.control.ledger import read_frontier
+from scrubjay.control.looking import ended
 from scrubjay.control.operations import Operations
 from scrubjay.control.records import (
     DestructionRecord,
@@ -61,6 +65,15 @@ _BATCH_MAX = 1024
 _log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """A volume that no process serves any more."""
+
+    record: ForgettingRecord
+    ending: Ending
+    at: dt.datetime
+
+
 class Forgetting:
     """The queue of decided destructions, and the thread that carries them out."""
 
@@ -72,9 +85,11 @@ class Forgetting:
         volumes: Volumes,
         attachments: Attachments,
         operations: Operations,
+        certificates: Certificates,
         clock: Clock,
     ) -> None:
         self._keeper = keeper
+        self._certificates = certificates
         self._volumes = volumes
         self._attachments = attachments
         self._operations = operations
@@ -169,7 +184,7 @@ class Forgetting:
             with self._keeper.reading() as view:  # raises where the pool has stopped
                 doomed = view.forgettings()
             self._settle()
-            ended = [each for each in doomed[:_BATCH_MAX] if self._ended(each)]
+            ended = [end for each in doomed[:_BATCH_MAX] if (end := self._ended(each))]
             if ended and not self._wait_s():
                 self._rotate(ended)
                 self._settle()
@@ -223,19 +238,19 @@ class Forgetting:
         change.put(volume_key(volume), encode(msgspec.structs.replace(record, state="destroying")))
         change.put(forgetting_key(volume), encode(decided))
 
-    def _ended(self, doomed: ForgettingRecord) -> bool:
-        """Have no process hold a key of the volume; False where one does not let go."""
+    def _ended(self, doomed: ForgettingRecord) -> _Ended | None:
+        """Have no process hold a key of the volume; None where one does not let go."""
         volume = VolumeId(doomed.volume)
         with self._keeper.reading() as view:
             name = view.volume(volume).name
         try:
-            self._attachments.end(volume, name)
+            ending = self._attachments.end(volume, name)
         except ScrubjayError as error:
             _log.error("exporter.goes_on", volume=str(volume), error=error.message)
-            return False
-        return True
+            return None
+        return _Ended(doomed, ending, self._keeper.now())
 
-    def _rotate(self, doomed: Iterable[ForgettingRecord]) -> None:
+    def _rotate(self, doomed: Iterable[_Ended]) -> None:
         """Commit a pool without them, under a new epoch."""
         before = self._keeper.epoch
         after = self._epochs.prepare(before)
@@ -246,9 +261,11 @@ class Forgetting:
             for each in doomed:
                 lost, end = _take_out(change, each, now, before=before, after=after)
                 paths.append(lost)
-                done.append((uuid.UUID(each.operation), VolumeId(each.volume), end))
+                doomed_volume = VolumeId(each.record.volume)
+                done.append((uuid.UUID(each.record.operation), doomed_volume, end))
             change.forget(paths, epoch=after, epoch_key=self._epochs.key(after))
             gone = [volume for _, volume, _ in done]
+            enter_due(change, gone, before=before, after=after)
             change.index_as(
                 lambda index, generation: index.remove_volumes(gone, generation=generation)
             )
@@ -261,13 +278,17 @@ class Forgetting:
         knows of has stopped the pool, and then this is not reached.
         """
         self._epochs.settle(self._keeper.epoch)
+        self._certificates.issue()
         while self._undropped:
             operation, volume, end = self._undropped.pop(0)
             _log.info("volume.forgotten", volume=str(volume), epoch=end.epoch_after)
             self._operations.succeed([operation], self._result(volume, end))
 
     def _result(self, volume: VolumeId, end: DestructionRecord) -> dict[str, object]:
+        with self._keeper.reading() as view:
+            birth = view.birth_record(volume)
         return {
+            "certificate": ended(birth).certificate,
             "volume": str(volume),
             "forgotten_at": self._keeper.now().isoformat(),
             "epoch_before": end.epoch_before,
@@ -278,19 +299,23 @@ class Forgetting:
 
 
 def _take_out(
-    change: Change, doomed: ForgettingRecord, now: dt.datetime, *, before: Epoch, after: Epoch
+    change: Change, each: _Ended, now: dt.datetime, *, before: Epoch, after: Epoch
 ) -> tuple[path.Path, DestructionRecord]:
     """Stage the end of a volume, of which the birth record stays; return the path to forget."""
+    doomed = each.record
     gone = VolumeId(doomed.volume)
     volume, birth = change.volume(gone), change.birth_record(gone)
     lineage = LineageNo(volume.lineage)
-    ledger = Ledger.read(change, lineage)
+    decided_at = max(doomed.decided_at, birth.created_at)  # the clock may have been set back
+    ledger = read_frontier(change, lineage)
     end = DestructionRecord(
-        decided_at=doomed.decided_at,
+        decided_at=decided_at,
         epoch_before=before,
         epoch_after=after,
-        segments=ledger.leaves,
+        segments=ledger.size,
         ledger_root=ledger.root().hex(),
+        exporter=each.ending,
+        exporter_at=None if each.ending == "not attached" else max(each.at, decided_at),
     )
     remains = RemainsRecord(tenant=volume.tenant, volume=gone, forgotten_at=now)
     change.put(birth_key(gone), encode(msgspec.structs.replace(birth, destruction=end)))

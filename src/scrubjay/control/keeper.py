@@ -21,9 +21,10 @@ from scrubjay.base.ports import Clock, Entropy
 from scrubjay.catalog.index import Identity, Index, TenantRow, VolumeRow
 from scrubjay.control.records import POOL_KEY, LineageRecord, at
 from scrubjay.control.view import View
+from scrubjay.keys.forgotten import Forgotten
 from scrubjay.keys.path import Census, Numbers, Path
 from scrubjay.keys.segment import SegmentKey
-from scrubjay.keys.table import Node
+from scrubjay.keys.table import Node, wipe
 from scrubjay.keys.tree import KeyTree
 from scrubjay.media.change import Change as PoolChange
 from scrubjay.media.pool import Pool
@@ -209,6 +210,15 @@ class Change(View):
         """Return the keys of segments of a branch, those staged included."""
         with self._tree() as tree:
             return tree.segment_keys(branch, ids)
+
+    def has_key(self, path: Path) -> bool:
+        """Return whether the tree of keys leads to a path."""
+        with self._tree() as tree:
+            try:
+                wipe(tree.key_of(path).key)
+            except Forgotten:
+                return False
+            return True
 
     def forget(self, paths: Iterable[Path], *, epoch: Epoch, epoch_key: bytes) -> None:
         """Take paths out of the tree and rotate to a new epoch of the sink (I3)."""

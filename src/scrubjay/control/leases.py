@@ -23,7 +23,7 @@ from scrubjay.control.directory import (
     segment_range,
 )
 from scrubjay.control.keeper import Change, Keeper
-from scrubjay.control.ledger import Ledger
+from scrubjay.control.ledger import read_frontier, write_frontier
 from scrubjay.control.records import (
     CheckpointRecord,
     VolumeRecord,
@@ -154,7 +154,7 @@ def _enter(change: Change, record: VolumeRecord, ids: range, slots: Sequence[Slo
     grants = [
         _grant(segment, slot, key) for segment, slot, key in zip(ids, slots, keys, strict=True)
     ]
-    tree = Ledger.read(change, lineage)
+    frontier = read_frontier(change, lineage)
     for number, segments in by_group(SegmentId(each) for each in ids).items():
         group = read_group(change, lineage, number) or Group(
             BranchNo(record.branch), [None] * GROUP_SEGMENTS
@@ -168,10 +168,10 @@ def _enter(change: Change, record: VolumeRecord, ids: range, slots: Sequence[Slo
             group.slots[place] = grant.slot
             at = place * COMMITMENT_BYTES
             ledger[at : at + COMMITMENT_BYTES] = bound = commitment(grant.key)
-            tree.add(bound)
+            frontier = frontier.append(bound)
         change.put(directory_key(lineage, number), group.pack())
         change.put(ledger_key(lineage, number), bytes(ledger))
-    tree.write(change, lineage)
+    write_frontier(change, lineage, frontier)
     return grants
 
 

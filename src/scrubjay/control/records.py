@@ -19,29 +19,40 @@ from scrubjay.base.ids import BranchNo, LineageNo, TenantNo, VolumeId
 from scrubjay.base.units import VOLUME_BYTES_MAX, VOLUME_BYTES_MIN
 
 __all__ = [
+    "CERTIFICATE_PREFIX",
+    "ENTRY_PREFIX",
+    "FRONTIER_KEY",
+    "OUTSTANDING_PREFIX",
     "POOL_KEY",
+    "SIGNER_KEY",
     "BirthRecord",
     "BranchRecord",
+    "CertificateRecord",
     "CheckpointRecord",
     "DestructionRecord",
     "ForgettingRecord",
     "LineageRecord",
     "PoolRecord",
     "RemainsRecord",
+    "SignerRecord",
     "TenantRecord",
     "VolumeRecord",
     "at",
     "birth_key",
     "branch_key",
     "branch_prefix",
+    "certificate_key",
     "decode",
     "directory_key",
     "directory_prefix",
     "encode",
+    "entry_key",
     "forgetting_key",
     "ledger_key",
     "ledger_prefix",
     "lineage_key",
+    "named_key",
+    "outstanding_key",
     "peaks_key",
     "remains_key",
     "tenant_key",
@@ -50,11 +61,18 @@ __all__ = [
 ]
 
 POOL_KEY = b"p"
+SIGNER_KEY = b"s"
+FRONTIER_KEY = b"m"
+ENTRY_PREFIX = b"e"
+CERTIFICATE_PREFIX = b"c"
+OUTSTANDING_PREFIX = b"q"
 _U24 = Annotated[int, Meta(ge=1, lt=1 << 24)]
 _U32 = Annotated[int, Meta(ge=1, lt=1 << 32)]
 _U64 = Annotated[int, Meta(ge=0)]
 _Size = Annotated[int, Meta(ge=VOLUME_BYTES_MIN, le=VOLUME_BYTES_MAX, multiple_of=4096)]
 _Moment = Annotated[dt.datetime, Meta(tz=True)]
+_Blinding = Annotated[str, Meta(pattern="^([0-9a-f]{32})?$")]
+_Digest = Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")]
 
 
 class _Record(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -79,6 +97,8 @@ class TenantRecord(_Record, frozen=True):
     state: Literal["active"]
     request: str = ""
     """Digest of the request that made it, so that the same one sent again finds it."""
+    blinding: _Blinding = ""
+    """16 random bytes, hex, under which evidence speaks of it; "" before its first volume."""
 
 
 class CheckpointRecord(_Record, frozen=True):
@@ -131,6 +151,13 @@ class DestructionRecord(_Record, frozen=True):
     """Segments that the volume was ever given."""
     ledger_root: str
     """Merkle tree hash (RFC 9162, section 2.1) of their key commitments in order of birth, hex."""
+    exporter: Literal["acknowledged", "killed", "not attached"] = "not attached"
+    """How the process ended that held its keys: it said that it overwrote them, or not."""
+    exporter_at: _Moment | None = None
+    slots: _U64 = 0
+    """Slots that were freed since, by all that was cleared away so far."""
+    certificate: _Digest = ""
+    """Digest of the certificate's first stage; "" before it is issued."""
 
 
 class BirthRecord(_Record, frozen=True):
@@ -149,6 +176,10 @@ class BirthRecord(_Record, frozen=True):
     """The sink's epoch at birth."""
     request: str = ""
     """Digest of the request that made it, so that the same one sent again finds it."""
+    blinding: _Blinding = ""
+    """16 random bytes, hex, under which evidence speaks of it."""
+    log_index: _U64 | None = None
+    """Which entry of the log tells of this birth; None until one does."""
     destruction: DestructionRecord | None = None
 
 
@@ -168,6 +199,34 @@ class RemainsRecord(_Record, frozen=True):
     tenant: _U24
     volume: uuid.UUID
     forgotten_at: _Moment
+
+
+class SignerRecord(_Record, frozen=True):
+    """Key `s`: the key that signs certificates and the log; in the pool, so sealed like all."""
+
+    name: str
+    seed: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    """Ed25519 (RFC 8032)."""
+    created_at: _Moment
+
+
+class CertificateRecord(_Record, frozen=True):
+    """Key `c`: what one certificate is about, from the rotation on; issued in two stages."""
+
+    scope: Literal["volumes", "tenant"]
+    volumes: tuple[uuid.UUID, ...]
+    epoch_before: _U64
+    epoch_after: _U64
+    forgotten: _Digest = ""
+    """Digest of the first stage; "" until it is issued."""
+    forgotten_index: _U64 = 0
+    issued_at: _Moment | None = None
+    cleared_at: _Moment | None = None
+    """When all their slots were seen to be free: what waits since later is not theirs."""
+    scrubbed: _Digest = ""
+    scrubbed_index: _U64 = 0
+    worth: str = ""
+    """The grade: Clear, Purge or CONDITIONAL."""
 
 
 _RecordT = TypeVar("_RecordT", bound=_Record)
@@ -253,6 +312,26 @@ def peaks_key(lineage: LineageNo) -> bytes:
 def remains_key(lineage: LineageNo) -> bytes:
     """Key of a RemainsRecord."""
     return struct.pack(">cI", b"w", lineage)
+
+
+def entry_key(index: int) -> bytes:
+    """Key of an entry of the log."""
+    return struct.pack(">cQ", ENTRY_PREFIX, index)
+
+
+def certificate_key(epoch_after: int, part: int) -> bytes:
+    """Key of a CertificateRecord: a rotation has several where it forgot many volumes."""
+    return struct.pack(">cQH", CERTIFICATE_PREFIX, epoch_after, part)
+
+
+def outstanding_key(certificate: bytes) -> bytes:
+    """Key that tells that a certificate, of this key, has a stage to come."""
+    return OUTSTANDING_PREFIX + certificate[1:]
+
+
+def named_key(digest: str) -> bytes:
+    """Key under which a certificate is found by the digest of either stage, or its beginning."""
+    return b"i" + digest.encode()
 
 
 def birth_key(volume: VolumeId) -> bytes:

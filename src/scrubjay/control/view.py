@@ -11,10 +11,12 @@ from scrubjay.control import records
 from scrubjay.control.records import (
     BirthRecord,
     BranchRecord,
+    CertificateRecord,
     ForgettingRecord,
     LineageRecord,
     PoolRecord,
     RemainsRecord,
+    SignerRecord,
     TenantRecord,
     VolumeRecord,
 )
@@ -118,6 +120,24 @@ class View:
                 LineageNo(int.from_bytes(key[1:])),
                 records.decode(RemainsRecord, value, where=where),
             )
+
+    def births(self) -> Iterator[tuple[VolumeId, BirthRecord]]:
+        """Yield every birth record, of volumes that are no more too."""
+        for key, value in self._source.scan(b"r"):
+            volume = records.volume_of(key)
+            where = f"birth of volume {volume}"
+            yield volume, records.decode(BirthRecord, value, where=where)
+
+    def signer(self) -> SignerRecord | None:
+        """Return the key that signs; None before the pool has one."""
+        value = self._source.get(records.SIGNER_KEY)
+        return None if value is None else records.decode(SignerRecord, value, where="signer")
+
+    def certificates(self) -> Iterator[tuple[bytes, CertificateRecord]]:
+        """Yield the key and record of every certificate, in order of rotations."""
+        for key, value in self._source.scan(records.CERTIFICATE_PREFIX):
+            where = f"pool key {key.hex()}"
+            yield key, records.decode(CertificateRecord, value, where=where)
 
     def _value(self, key: bytes, where: str) -> bytes:
         value = self._source.get(key)

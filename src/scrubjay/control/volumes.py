@@ -12,6 +12,7 @@ import msgspec
 from scrubjay.base.errors import Conflict, Invalid, NotFound
 from scrubjay.base.ids import BranchNo, LineageNo, TenantNo, VolumeId
 from scrubjay.catalog.index import VolumeRow
+from scrubjay.control.births import enter_birth
 from scrubjay.control.keeper import Change, Keeper
 from scrubjay.control.liveness import Liveness
 from scrubjay.control.names import as_id, check_name, check_volume_size
@@ -23,7 +24,6 @@ from scrubjay.control.records import (
     LineageRecord,
     TenantRecord,
     VolumeRecord,
-    birth_key,
     branch_key,
     encode,
     lineage_key,
@@ -156,7 +156,7 @@ class Volumes:
             encode(BranchRecord(state="open", parents=(), first_group=0, roots=())),
         )
         change.put(volume_key(volume), encode(record))
-        change.put(birth_key(volume), encode(birth))
+        enter_birth(change, birth, now=now, entropy=self._keeper.entropy)
         change.birth([path.lineage(tenant, lineage)])
         change.index_as(
             lambda index, generation: index.add_volume(

@@ -14,7 +14,7 @@ from scrubjay.base.errors import Invalid, Unavailable
 
 __all__ = ["Folder"]
 
-_PART = re.compile(r"[a-z0-9][a-z0-9.]{0,63}")
+_PART = re.compile(r"[a-z0-9][a-z0-9.]{0,95}")
 _DEPTH_MAX = 16
 _FILE_BYTES_MAX = 1 << 26
 """Above the largest bundle: 256 entries of 65535 bytes."""

@@ -107,19 +107,22 @@ class Exporters:
             if not process.ends(timeout_s=_EXIT_TIMEOUT_S):
                 raise Unavailable(f"volume {volume}: its exporter goes on, expected its end")
 
-    def kill(self, volume: VolumeId) -> None:
+    def kill(self, volume: VolumeId) -> bool:
         """End an exporter, its keys with it; return when it is gone, however it was.
 
         It is asked to overwrite its keys first; one that does not answer at once is killed.
+        True where it said that it has.
         """
+        acknowledged = False
         session = self._sessions.wait_for(volume, timeout_s=0)
         with lockfile.watched(self._liveness.lock_path(volume)) as process:
             if process is None:
-                return
+                return acknowledged
             if session is not None:
                 session.leaving = True
                 try:
                     session.channel.call(Stop(), Done, timeout_s=_STOP_TIMEOUT_S)
+                    acknowledged = True
                     process.ends(timeout_s=_STOP_TIMEOUT_S)
                 except ScrubjayError as error:
                     gone = process.ends(timeout_s=0)
@@ -131,6 +134,11 @@ class Exporters:
                     f"volume {volume}: its exporter was killed and stays, expected its end",
                     hint="a process that hangs in the kernel ends with the disk's request",
                 )
+        return acknowledged
+
+    def connected(self) -> set[VolumeId]:
+        """Return the volumes whose exporters the daemon speaks with."""
+        return {session.volume for session in self._sessions.all()}
 
     def resize(self, volume: VolumeId, *, size_bytes: int) -> None:
         """Tell an exporter that its volume has grown."""

@@ -55,6 +55,7 @@ from scrubjay.media.superblock import (
     MediumEntry,
     Superblock,
     choose,
+    parse,
     read_copies,
     survey,
 )
@@ -255,6 +256,12 @@ class Pool:
         """A copy of the durable root of the key tree, for its user to overwrite."""
         with self._nodes.lock:
             return Node(self._crown.node.kind, bytearray(self._crown.node.key))
+
+    def copies(self) -> list[Superblock]:
+        """Read both superblocks of every medium anew; Corrupt or Invalid where one is none."""
+        with self._writing:
+            self._check()
+            return [parse(raw, where) for where, raw in read_copies(self._media)]
 
     @property
     def counts(self) -> SlotCounts:

@@ -22,7 +22,7 @@ from scrubjay.keys.aead import KEY_BYTES
 from scrubjay.sinks.budget import UNLIMITED, Budget
 from scrubjay.sinks.ground import assess
 from scrubjay.sinks.locked import FileIo, LockedFile
-from scrubjay.sinks.sink import Worth, check_new
+from scrubjay.sinks.sink import Part, Worth, check_new
 from scrubjay.sinks.split import SPLIT_BYTES, STRIPES, merge, split
 
 __all__ = ["FILE_BYTES", "FileSink"]
@@ -213,6 +213,10 @@ class FileSink:
     def worth(self) -> Worth:
         """Say what overwriting is worth where the file lies."""
         return self._worth
+
+    def parts(self) -> list[Part]:
+        """Return this sink: it is its only part."""
+        return [Part(self.kind, self.sink_id, self.worth(), self.epochs())]
 
     def budget(self) -> Budget:
         """Say that any number of rotations can be afforded."""

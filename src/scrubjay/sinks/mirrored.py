@@ -35,7 +35,7 @@ from scrubjay.sinks.membership import (
     member_id,
 )
 from scrubjay.sinks.reach import Members, Reach, find, usable
-from scrubjay.sinks.sink import Grade, Sink, Worth, check_new, weakest
+from scrubjay.sinks.sink import Grade, Part, Sink, Worth, check_new, weakest
 
 __all__ = ["MemberState", "MirroredSink"]
 
@@ -210,6 +210,23 @@ class MirroredSink:
         worst = weakest(worths)
         place = f"{len(self._record.members)} mirrored sinks, the weakest on {worst.place}"
         return Worth(worst.grade, place, worst.reason)
+
+    @_alone
+    def parts(self) -> list[Part]:
+        """Return the members within reach, and those expelled that may still hold keys."""
+        parts = [
+            Part(sink.kind, sink.sink_id, sink.worth(), sink.epochs())
+            for number, sink in sorted(self._reach.sinks.items())
+            if number not in self._reach.away
+        ]
+        for each in self._record.expelled:
+            if not each.destroyed:
+                listed = " and ".join(map(str, each.epochs))
+                reason = f"it was expelled and may still hold epoch {listed}: destroy it"
+                worth = Worth(Grade.CONDITIONAL, each.member.place, reason)
+                sink_id = member_id(self.sink_id, each.member.number)
+                parts.append(Part(each.member.kind, sink_id, worth, (), residue=reason))
+        return parts
 
     @_alone
     def budget(self) -> Budget:

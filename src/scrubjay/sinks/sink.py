@@ -18,7 +18,7 @@ from scrubjay.base.ids import Epoch
 from scrubjay.keys.aead import KEY_BYTES
 from scrubjay.sinks.budget import Budget
 
-__all__ = ["Grade", "Sink", "Worth", "check_new", "weakest"]
+__all__ = ["Grade", "Part", "Sink", "Worth", "check_new", "weakest"]
 
 
 class Grade(Enum):
@@ -42,6 +42,18 @@ class Worth:
 
     def __str__(self) -> str:
         return f"The sink is on {self.place}: {self.reason}. Forgetting is {self.grade.value}."
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One place that holds, or may hold, epoch keys: what a certificate lists."""
+
+    kind: str
+    sink_id: UUID
+    worth: Worth
+    epochs: tuple[Epoch, ...]
+    residue: str = ""
+    """Why it may hold keys that were dropped elsewhere; "" for a part that took part."""
 
 
 _GRADES = tuple(Grade)
@@ -123,6 +135,10 @@ class Sink(Protocol):
 
     def worth(self) -> Worth:
         """Say what its forgetting is worth."""
+        ...
+
+    def parts(self) -> list[Part]:
+        """Return every place that this sink is made of, and what is left of former ones."""
         ...
 
     def budget(self) -> Budget:

@@ -24,7 +24,7 @@ from scrubjay.base.ports import Entropy
 from scrubjay.sinks.attestation import Certified, Evidence
 from scrubjay.sinks.budget import Budget
 from scrubjay.sinks.locked import FileIo
-from scrubjay.sinks.sink import Worth, check_new
+from scrubjay.sinks.sink import Part, Worth, check_new
 from scrubjay.sinks.tpm import credentials as files
 from scrubjay.sinks.tpm.chip import Chip, Talk
 from scrubjay.sinks.tpm.credentials import AUTH_BYTES, Credentials
@@ -242,6 +242,10 @@ class TpmSink:
     def worth(self) -> Worth:
         """Say what overwriting is worth in this TPM, as far as anybody knows."""
         return self._worth
+
+    def parts(self) -> list[Part]:
+        """Return this sink: it is its only part."""
+        return [Part(self.kind, self.sink_id, self.worth(), self.epochs())]
 
     def budget(self) -> Budget:
         """Say how often its memory bears a rotation."""

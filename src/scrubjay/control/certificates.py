@@ -1,0 +1,336 @@
+"""Certificates: issued when the sink has dropped the epoch, and again when slots were scrubbed.
+
+    due         entered by the rotation's commit: which volumes, which epochs
+    forgotten   everything was looked at; the envelope is a durable file, its leaf in the log
+    cleared     all slots are free, since a moment on record
+    scrubbed    no slot holds bytes from before that moment: the second envelope and leaf
+
+A crash before a leaf's commit leaves a file that no record names; what is due is issued
+anew, with what is true then. A record under `q` tells that a stage is outstanding.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Protocol
+
+import msgspec
+import structlog
+
+from scrubjay.base.errors import Conflict, Corrupt, NotFound
+from scrubjay.base.ids import Epoch, LineageNo, VolumeId
+from scrubjay.control.keeper import Change, Keeper
+from scrubjay.control.log import Log, append
+from scrubjay.control.looking import Looking, ended
+from scrubjay.control.records import (
+    CERTIFICATE_PREFIX,
+    OUTSTANDING_PREFIX,
+    CertificateRecord,
+    birth_key,
+    certificate_key,
+    decode,
+    encode,
+    named_key,
+    outstanding_key,
+    remains_key,
+)
+from scrubjay.control.view import View
+from scrubjay.evidence.bundle import make_bundle
+from scrubjay.evidence.certificate import Certificate, certify_forgotten, certify_scrubbed
+from scrubjay.evidence.dsse import Envelope, open_envelope
+from scrubjay.evidence.entries import SUBJECTS_MAX
+from scrubjay.evidence.facts import Facts, Looked, ScrubFacts
+from scrubjay.evidence.stages import parse_statement
+from scrubjay.evidence.statement import Forgotten, MediumScrubbed
+from scrubjay.evidence.strict import decode as decode_strictly
+from scrubjay.evidence.strict import encode as encode_strictly
+from scrubjay.evidence.tiles import Files
+
+__all__ = ["Certificates", "Issued", "Scrubbing", "Within", "enter_due"]
+
+_DIGEST = re.compile("[0-9a-f]{8,64}")
+_log = structlog.get_logger(__name__)
+
+
+class Scrubbing(Protocol):
+    """What a scrubber knows."""
+
+    def holds_from(self, moment: dt.datetime) -> bool:
+        """Whether any slot still holds bytes of a former use from this moment or before."""
+        ...
+
+    def methods(self) -> Sequence[MediumScrubbed]:
+        """Return how the slots of each medium are scrubbed, and what that is worth."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Within:
+    """What is promised, in seconds."""
+
+    scrub_s: int = 24 * 3600
+    purge_s: int = 24 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A certificate as the API shows it."""
+
+    key: bytes
+    record: CertificateRecord
+
+    @property
+    def id(self) -> str:
+        """The digest of its newest stage."""
+        return self.record.scrubbed or self.record.forgotten
+
+
+def enter_due(change: Change, volumes: Sequence[VolumeId], *, before: Epoch, after: Epoch) -> None:
+    """Stage that certificates are due for volumes that a rotation forgets."""
+    for part in count():
+        batch = volumes[part * SUBJECTS_MAX : (part + 1) * SUBJECTS_MAX]
+        if not batch:
+            return
+        due = CertificateRecord(
+            scope="volumes", volumes=tuple(batch), epoch_before=before, epoch_after=after
+        )
+        key = certificate_key(after, part)
+        change.put(key, encode(due))
+        change.put(outstanding_key(key), b"1")
+
+
+class Certificates:
+    """The certificates of one pool. What issues them does so one at a time."""
+
+    def __init__(
+        self,
+        keeper: Keeper,
+        log: Log,
+        looking: Looking,
+        *,
+        envelopes: Files,
+        within: Within,
+        scrubbing: Scrubbing | None = None,
+    ) -> None:
+        self._keeper = keeper
+        self._log = log
+        self._looking = looking
+        self._envelopes = envelopes
+        self._within = within
+        self._scrubbing = scrubbing
+        self._lock = threading.Lock()
+
+    # --- issuing ----------------------------------------------------------------------
+
+    def issue(self) -> None:
+        """Issue every first stage that is due; the sink has dropped the epochs before.
+
+        Raises Invalid where something that was to be forgotten is still there.
+        """
+        with self._lock:
+            now = self._keeper.now()
+            for each in self._outstanding():
+                if not each.record.forgotten:
+                    self._issue_forgotten(each, max(now, self._looking.last_of(each.record)))
+
+    def go_on(self) -> bool:
+        """Issue every second stage that can be; return whether others are still to come."""
+        with self._lock:
+            left = [each for each in self._outstanding() if not self._finished(each)]
+        return bool(left)
+
+    def _outstanding(self) -> list[Issued]:
+        with self._keeper.reading() as view:
+            keys = [key for key, _ in view.scan(OUTSTANDING_PREFIX)]
+            return [_find(view, CERTIFICATE_PREFIX + key[1:]) for key in keys]
+
+    def _issue_forgotten(self, due: Issued, dropped_at: dt.datetime) -> None:
+        record, found = due.record, self._looking.after(due.record, since=dropped_at)
+        certificate = certify_forgotten(
+            Facts(
+                issued_at=max(self._keeper.now(), *(each.at for each in found.looked)),
+                pool=self._keeper.pool_id,
+                scope=record.scope,
+                subjects=self._looking.subjects(record),
+                epoch_before=record.epoch_before,
+                epoch_after=record.epoch_after,
+                forgotten_at=dropped_at,
+                sinks=found.sinks,
+                media=found.media,
+                held=found.held,
+                looked=found.looked,
+                scrub_within_s=self._within.scrub_s,
+                purge_within_s=self._within.purge_s,
+                logged=self._looking.logged(since=dropped_at),
+                assumed=self._looking.assumed(),
+            ),
+            self._log.signer,
+        )
+        self._store(certificate)
+        with self._keeper.changing(frees=True) as change:
+            index = append(change, certificate.entry)
+            predicate = parse_statement(certificate.payload).predicate
+            assert isinstance(predicate, Forgotten), "that is what was built"
+            issued = msgspec.structs.replace(
+                record,
+                forgotten=certificate.digest,
+                forgotten_index=index,
+                issued_at=predicate.issued_at,
+                worth=predicate.grade.value,
+            )
+            change.put(due.key, encode(issued))
+            change.put(named_key(certificate.digest), due.key)
+            for volume in map(VolumeId, record.volumes):
+                _note_certificate(change, volume, certificate.digest)
+            if self._scrubbing is None:
+                change.delete(outstanding_key(due.key))
+        _log.info("certificate.issued", certificate=certificate.digest, worth=issued.worth)
+
+    def _finished(self, each: Issued) -> bool:
+        """Bring one certificate as far as it can be; return whether nothing is to come."""
+        if self._scrubbing is None or not each.record.forgotten:
+            return False
+        record = each.record
+        if record.cleared_at is None:
+            with self._keeper.changing(frees=True) as change:
+                if not _is_cleared(change, record):
+                    return False
+                assert record.issued_at is not None, "it has its first stage"
+                cleared_at = max(self._keeper.now(), record.issued_at)
+                record = msgspec.structs.replace(record, cleared_at=cleared_at)
+                change.put(each.key, encode(record))
+        assert record.cleared_at is not None, "it was just set"
+        if self._scrubbing.holds_from(record.cleared_at):
+            return False
+        self._issue_scrubbed(Issued(each.key, record), self._scrubbing.methods())
+        return True
+
+    def _issue_scrubbed(self, each: Issued, media: Sequence[MediumScrubbed]) -> None:
+        record = each.record
+        first = self._certificate(record.forgotten)
+        with self._keeper.reading() as view:
+            slots = sum(
+                ended(view.birth_record(VolumeId(volume))).slots for volume in record.volumes
+            )
+        assert record.cleared_at is not None, "slots are free since then"
+        now = max(self._keeper.now(), record.cleared_at)
+        later = self._looking.later(first)
+        method = (
+            "each slot was overwritten: by zeros, of which samples were read back, or to its end"
+            " by the ciphertext of a later volume"
+        )
+        certificate = certify_scrubbed(
+            ScrubFacts(
+                issued_at=now,
+                media=tuple(media),
+                held=later.held,
+                looked=(
+                    *(Looked("medium", each.id, method, now, slots, slots, 0) for each in media),
+                    *later.looked,
+                ),
+                asserted=later.asserted,
+            ),
+            first,
+            self._log.signer,
+        )
+        self._store(certificate)
+        with self._keeper.changing(frees=True) as change:
+            index = append(change, certificate.entry)
+            issued = msgspec.structs.replace(
+                record, scrubbed=certificate.digest, scrubbed_index=index
+            )
+            change.put(each.key, encode(issued))
+            change.put(named_key(certificate.digest), each.key)
+            change.delete(outstanding_key(each.key))
+        _log.info("certificate.scrubbed", certificate=certificate.digest)
+
+    def _store(self, certificate: Certificate) -> None:
+        """Make an envelope durable, before anything names it."""
+        self._envelopes.write(_place(certificate.digest), encode_strictly(certificate.envelope))
+
+    # --- showing ----------------------------------------------------------------------
+
+    def page(self, *, after: bytes, limit: int) -> list[Issued]:
+        """Return up to `limit` certificates in order of rotations, from behind a key on."""
+        stored = self._keeper.pool.scan(CERTIFICATE_PREFIX, after=after, limit=limit)
+        found = [Issued(key, _decode(key, value)) for key, value in stored]
+        return [each for each in found if each.record.forgotten]
+
+    def find(self, reference: str) -> Issued:
+        """Return the certificate whose id, of either stage, begins like this; 8 digits or more.
+
+        NotFound where there is none, Conflict where there are several.
+        """
+        if not _DIGEST.fullmatch(reference):
+            raise NotFound(
+                f"certificate {reference[:80]!r}: expected 8 to 64 hexadecimal digits",
+                hint="see: scrubjay certificate list",
+            )
+        with self._keeper.reading() as view:
+            keys = {key for _, key in view.scan(named_key(reference))}
+            if len(keys) > 1:
+                raise Conflict(
+                    f"certificate {reference}: begins {len(keys)} ids, expected one",
+                    hint="give more of its digits",
+                )
+            for key in keys:
+                return _find(view, key)
+        raise NotFound(f"certificate {reference}: unknown", hint="see: scrubjay certificate list")
+
+    def bundle(self, issued: Issued) -> bytes:
+        """Return the file that an auditor checks: the newest stage with all its proofs."""
+        self._log.publish()
+        record = issued.record
+        envelope = self._envelope(record.forgotten)
+        if not record.scrubbed:
+            return make_bundle(self._log.published, envelope, record.forgotten_index)
+        return make_bundle(
+            self._log.published,
+            self._envelope(record.scrubbed),
+            record.scrubbed_index,
+            first=(envelope, record.forgotten_index),
+        )
+
+    def _certificate(self, digest: str) -> Certificate:
+        envelope = self._envelope(digest)
+        return Certificate(open_envelope(envelope, self._log.key), envelope, b"")
+
+    def _envelope(self, digest: str) -> Envelope:
+        data = self._envelopes.read(_place(digest))
+        if data is None:
+            raise Corrupt(
+                f"certificate {digest}: its file is gone",
+                hint="put the folder of certificates back; its leaf is in the log",
+            )
+        return decode_strictly(Envelope, data, what=f"certificate {digest}")
+
+
+def _place(digest: str) -> str:
+    return f"certificates/{digest}.json"
+
+
+def _find(view: View, key: bytes) -> Issued:
+    value = view.get(key)
+    if value is None:
+        raise Corrupt(f"pool key {key.hex()}: missing, expected a certificate")
+    return Issued(key, _decode(key, value))
+
+
+def _decode(key: bytes, value: bytes) -> CertificateRecord:
+    return decode(CertificateRecord, value, where=f"pool key {key.hex()}")
+
+
+def _is_cleared(view: View, record: CertificateRecord) -> bool:
+    births = (view.birth_record(VolumeId(volume)) for volume in record.volumes)
+    return all(view.get(remains_key(LineageNo(each.lineage))) is None for each in births)
+
+
+def _note_certificate(change: Change, volume: VolumeId, digest: str) -> None:
+    birth = change.birth_record(volume)
+    end = msgspec.structs.replace(ended(birth), certificate=digest)
+    change.put(birth_key(volume), encode(msgspec.structs.replace(birth, destruction=end)))
