@@ -54,6 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if report.steps:
             console.print()
             console.print(report.table())
+        if report.closing:
+            console.print("\n$ scrubjay certificate verify c.json --key log.pub")
+            console.print(escape(report.closing), highlight=False, soft_wrap=True)
         if args.svg:
             _draw(report, args.svg)
     finally:

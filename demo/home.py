@@ -12,12 +12,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
+
 from demo.disk import socket_of
 from demo.programs import Failed, run
 from demo.report import Unproven, prove
 from scrubjay.base.errors import Denied, Unavailable
 from scrubjay.client.connection import Connection
-from scrubjay.client.replies import Attachment, Operation, Pool, Tenant, Volume
+from scrubjay.client.replies import (
+    Attachment,
+    Certificate,
+    EvidenceLog,
+    Operation,
+    Pool,
+    Tenant,
+    Volume,
+)
 
 __all__ = ["Home"]
 
@@ -29,6 +39,10 @@ CREDENTIALS = struct.Struct("iII")
 LOG_SHOWN = 1500
 
 _T = TypeVar("_T")
+
+
+class _End(msgspec.Struct, frozen=True):
+    certificate: str
 
 
 class Home:
@@ -65,8 +79,8 @@ class Home:
         """End serving a volume."""
         self._api.delete(f"attachments/{name}")
 
-    def destroy(self, name: str) -> None:
-        """Destroy a volume, and return when its key is forgotten."""
+    def destroy(self, name: str) -> str:
+        """Destroy a volume; when its key is forgotten, return its certificate's id."""
         operation = self._api.send("DELETE", f"volumes/{name}", Operation)
 
         def ended() -> Operation | None:
@@ -75,6 +89,13 @@ class Home:
 
         done = _wait_for(ended)
         prove(done.state == "done", f"destroying {name} {done.state}: {done.problem}")
+        return msgspec.json.decode(done.result, type=_End).certificate
+
+    def hand_over(self, certificate: str, folder: Path) -> None:
+        """Write what an auditor gets: the certificate, and apart from it the log's key."""
+        self._api.get(f"certificates/{certificate}", Certificate)
+        (folder / "c.json").write_bytes(self._api.read(f"certificates/{certificate}/bundle"))
+        (folder / "log.pub").write_text(self._api.get("log", EvidenceLog).key, encoding="utf-8")
 
     def tenants(self) -> list[str]:
         """Return the tenants' names."""

@@ -63,6 +63,8 @@ class Report:
 
     def __init__(self, console: Console, *, step_count: int) -> None:
         self.steps: list[Step] = []
+        self.closing = ""
+        """What is shown beneath the table."""
         self._console = console
         self._step_count = step_count
 

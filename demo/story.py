@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from demo.audit import Auditor
 from demo.clients import choose_clients
 from demo.disk import Disk
 from demo.files import Tree, differences, gather, survey
@@ -19,7 +20,7 @@ from demo.slots import changed, fronts
 
 __all__ = ["STEPS", "Story"]
 
-STEPS = 12
+STEPS = 13
 ALICE, BOB = "alice", "bob"
 DISK = "alice-disk"
 SOURCE_BYTES_MAX = 64 * MIB
@@ -55,10 +56,11 @@ class Story:
         self._search(probes, "with Alice's data in it")
         self._kill(uri)
         self._read_back(tree, image)
-        self._destroy()
+        certificate = self._destroy()
         patterns = self._reuse(slots, written)
         self._search(probes, "once more")
         self._rebuild(patterns)
+        self._audit(certificate)
 
     def _gather(self) -> tuple[Tree, Path, Probes]:
         image = self._folder / "alice.img"
@@ -137,14 +139,15 @@ class Story:
             prove(not wrong, f"{len(wrong)} files differ: {', '.join(wrong[:5])}")
             step.proven(f"{number(len(tree.digests), 'file')} equal to their source")
 
-    def _destroy(self) -> None:
+    def _destroy(self) -> str:
         with self._report.step("destroy Alice's volume") as step:
-            self.home.destroy(DISK)
+            certificate = self.home.destroy(DISK)
             prove(not self.home.volumes(), "the volume is still listed")
             step.proven("gone from the list; its key is forgotten")
             self._steal_sink()
             self._thief.refuse_rebuild()
             step.proven("with the key sink of now, the thief's copy opens no more")
+            return certificate
 
     def _reuse(self, slots: set[int], written: Sequence[bytes]) -> list[Pattern]:
         patterns: list[Pattern] = []
@@ -189,7 +192,19 @@ class Story:
                 with Disk(self.home.attach(pattern.name)) as disk:
                     pattern.check(disk)
             step.proven("Bob's data reads as he wrote it")
+
+    def _audit(self, certificate: str) -> None:
+        folder = self._folder / "auditor"
+        folder.mkdir()
+        with self._report.step("hand over the certificate; check it with no daemon") as step:
+            self.home.hand_over(certificate, folder)
             self.home.stop()
+            auditor = Auditor(folder)
+            verdict, passed = auditor.verify()
+            step.proven(f"{verdict}: {number(passed, 'check')} passed, offline")
+            auditor.refuse_forged()
+            step.proven("with one character changed, it is refused")
+            self._report.closing = auditor.shown()
 
     def _steal_sink(self) -> None:
         """Give the thief what the owner has besides the pool."""

@@ -236,6 +236,10 @@ def test_openapi_names_every_route_and_its_problems(client: httpx.Client) -> Non
         "/v1/pools",
         "/v1/pools/{pool}",
         "/v1/pools/{pool}/scans",
+        "/v1/certificates",
+        "/v1/certificates/{certificate}",
+        "/v1/certificates/{certificate}/bundle",
+        "/v1/log",
         "/v1/operations",
         "/v1/operations/{operation}",
     }

@@ -241,7 +241,7 @@ class Nobody:
 
 def evidence_over(
     keeper: Keeper, sink: Sink, folder: Path, *, liveness: Liveness, serving: Serving
-) -> tuple[Log, Certificates]:
+) -> tuple[Log, Looking, Certificates]:
     """Open the log and the certificates of a home in a folder."""
     log = Log(keeper, Folder(folder / "evidence" / "log"))
     enter_births(keeper)
@@ -256,7 +256,8 @@ def evidence_over(
         swaps=list,
     )
     envelopes = Folder(folder / "evidence")
-    return log, Certificates(keeper, log, looking, envelopes=envelopes, within=Within())
+    certificates = Certificates(keeper, log, looking, envelopes=envelopes, within=Within())
+    return log, looking, certificates
 
 
 class World:
@@ -283,7 +284,7 @@ class World:
         self.operations = Operations(
             OperationRows(self.database), clock=self.clock, entropy=self.entropy
         )
-        self.log, self.certificates = evidence_over(
+        self.log, self.looking, self.certificates = evidence_over(
             self.keeper, self.sink, folder, liveness=self.liveness, serving=self.exporters
         )
         self.forgetting = Forgetting(

@@ -12,6 +12,7 @@ import pytest
 from scrubjay.base.errors import Denied, NotFound
 from scrubjay.base.ids import BranchNo, Epoch, LineageNo, SegmentId, TenantNo
 from scrubjay.control import forgetting
+from scrubjay.control.certificates import Certificates
 from scrubjay.control.directory import read_group
 from scrubjay.control.keeper import Change
 from scrubjay.control.opening import open_pool
@@ -200,6 +201,7 @@ def test_destruction_that_keeps_the_keys_is_found_out(
         change.staged.rotate(epoch, epoch_key=epoch_key, root=change.staged.root)
 
     monkeypatch.setattr(Change, "forget", rotate_only)
+    monkeypatch.setattr(Certificates, "issue", lambda _: None)  # which would refuse as well
     with pytest.raises(AssertionError, match="is_without_keys"):
         played(Story(tmp_path), seed)
 
@@ -210,6 +212,7 @@ def test_destruction_that_never_drops_the_old_epoch_is_found_out(
 ) -> None:
     """The crash test sees it when the sink still opens what was before (I3)."""
     monkeypatch.setattr(EpochKeeper, "settle", lambda _keeper, _named: ())
+    monkeypatch.setattr(Certificates, "issue", lambda _: None)  # which would refuse as well
     with pytest.raises(AssertionError, match=r"\(1, 2\) == \(2,\)"):
         played(Story(tmp_path), seed)
 

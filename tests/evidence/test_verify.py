@@ -100,7 +100,7 @@ def test_closing_of_a_tenant_is_one_certificate_over_all() -> None:
     bundle = world.bundle(made)
     report = verify(bundle, world.key)
     assert report.verdict is Verdict.ERASED
-    assert report.check("tenant").sentence.startswith("All 256 volumes")
+    assert report.check("tenant").sentence.startswith("256 volumes, all of the tenant")
     assert len(bundle) < 1 << 20
 
 

@@ -66,7 +66,9 @@ class Daemon:
         volumes = Volumes(keeper, liveness)
         attachments = Attachments(keeper, liveness, exporters)
         operations = Operations(OperationRows(database), clock=clock, entropy=entropy)
-        _, certificates = evidence_over(keeper, sink, folder, liveness=liveness, serving=Nobody())
+        _, _, certificates = evidence_over(
+            keeper, sink, folder, liveness=liveness, serving=Nobody()
+        )
         forgetting = Forgetting(
             keeper,
             sink,

@@ -14,12 +14,16 @@ from scrubjay.base.units import SECTOR_BYTES
 from scrubjay.catalog.operations import OperationRow
 from scrubjay.control import pool_status
 from scrubjay.control.attachments import Served
+from scrubjay.control.certificates import Certificates, Issued
 from scrubjay.control.operations import Progress as OperationProgress
 from scrubjay.control.records import TenantRecord
 from scrubjay.control.volumes import Volume as ControlVolume
 
 __all__ = [
     "Attachment",
+    "Certificate",
+    "CertifiedVolume",
+    "EvidenceLog",
     "NewAttachment",
     "NewScan",
     "NewTenant",
@@ -130,6 +134,55 @@ class Volume(BaseModel):
             state=record.state,
             attached=volume.attached,
         )
+
+
+class CertifiedVolume(BaseModel):
+    """A volume that a certificate is about; with `blinding` a stranger can see that it is."""
+
+    id: uuid.UUID
+    blinding: str
+
+
+class Certificate(BaseModel):
+    """Proof that volumes were forgotten, and later that their slots were scrubbed."""
+
+    id: str = Field(description="digest of the newest stage")
+    stage: Literal["forgotten", "scrubbed"]
+    forgotten: str = Field(description="digest of the first stage")
+    scope: Literal["volumes", "tenant"]
+    volumes: list[CertifiedVolume]
+    epoch_before: int
+    epoch_after: int
+    worth: str
+    issued_at: dt.datetime
+
+    @classmethod
+    def of(cls, issued: Issued, certificates: Certificates) -> Self:
+        """Show a certificate."""
+        record = issued.record
+        assert record.issued_at is not None, "it is issued"
+        return cls(
+            id=issued.id,
+            stage="scrubbed" if record.scrubbed else "forgotten",
+            forgotten=record.forgotten,
+            scope=record.scope,
+            volumes=[
+                CertifiedVolume(id=volume, blinding=blinding)
+                for volume, blinding in certificates.blindings(issued)
+            ],
+            epoch_before=record.epoch_before,
+            epoch_after=record.epoch_after,
+            worth=record.worth,
+            issued_at=record.issued_at,
+        )
+
+
+class EvidenceLog(BaseModel):
+    """The append-only log: its verifier key, and its newest signed checkpoint."""
+
+    key: str
+    size: int
+    checkpoint: str
 
 
 class Attachment(BaseModel):

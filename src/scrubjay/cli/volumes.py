@@ -31,6 +31,7 @@ _Name = Annotated[
 
 class _Forgotten(msgspec.Struct, frozen=True):
     epoch_after: int
+    certificate: str
 
 
 @commands.command(epilog="Example: scrubjay volume create db0 --tenant acme --size 10GiB")
@@ -176,8 +177,11 @@ def destroy(
     if json:
         print_json(operation)
     elif operation.state == "done":
-        epoch = msgspec.json.decode(operation.result, type=_Forgotten).epoch_after
-        typer.echo(f"volume {doomed.name} destroyed; its key is forgotten as of epoch {epoch}")
+        end = msgspec.json.decode(operation.result, type=_Forgotten)
+        typer.echo(
+            f"volume {doomed.name} destroyed; its key is forgotten as of epoch {end.epoch_after}"
+        )
+        typer.echo(f"certificate {end.certificate}")
     else:
         typer.echo(
             f"volume {doomed.name} is withheld; its key is being forgotten "

@@ -56,6 +56,10 @@ class Connection:
         """Read one resource."""
         return self._decoded(self._send("GET", path, query=query), reply)
 
+    def read(self, path: str) -> bytes:
+        """Read a file."""
+        return self._send("GET", path).content
+
     def all(self, path: str, item: type[_T], **query: str | int | None) -> Iterator[_T]:
         """Read a whole collection, page by page."""
         cursor: str | None = None

@@ -10,6 +10,9 @@ from msgspec import Struct
 
 __all__ = [
     "Attachment",
+    "Certificate",
+    "CertifiedVolume",
+    "EvidenceLog",
     "Operation",
     "Page",
     "Pool",
@@ -57,6 +60,34 @@ class Attachment(Struct, frozen=True):
     epoch: int
     socket: str
     uri: str
+
+
+class CertifiedVolume(Struct, frozen=True):
+    """A volume that a certificate is about."""
+
+    id: str
+    blinding: str
+
+
+class Certificate(Struct, frozen=True):
+    """Proof that volumes were forgotten, and later that their slots were scrubbed."""
+
+    id: str
+    stage: str
+    scope: str
+    volumes: list[CertifiedVolume]
+    epoch_before: int
+    epoch_after: int
+    worth: str
+    issued_at: dt.datetime
+
+
+class EvidenceLog(Struct, frozen=True):
+    """The append-only log: its verifier key, and its newest signed checkpoint."""
+
+    key: str
+    size: int
+    checkpoint: str
 
 
 class Volume(Struct, frozen=True):

@@ -282,6 +282,12 @@ class Certificates:
                 return _find(view, key)
         raise NotFound(f"certificate {reference}: unknown", hint="see: scrubjay certificate list")
 
+    def blindings(self, issued: Issued) -> list[tuple[VolumeId, str]]:
+        """Return the volumes of a certificate, and the value under which each is blinded, hex."""
+        with self._keeper.reading() as view:
+            volumes = [VolumeId(each) for each in issued.record.volumes]
+            return [(each, view.birth_record(each).blinding) for each in volumes]
+
     def bundle(self, issued: Issued) -> bytes:
         """Return the file that an auditor checks: the newest stage with all its proofs."""
         self._log.publish()

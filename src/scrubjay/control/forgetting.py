@@ -221,7 +221,9 @@ class Forgetting:
         with self._keeper.reading() as view:
             age = self._keeper.now() - view.pool().created_at
         rotations = self._keeper.epoch - 1
-        wait_s = self._sink.budget().wait_s(rotations=rotations, age_s=age.total_seconds())
+        wait_s = self._sink.budget().wait_s(
+            rotations=rotations, age_s=max(0.0, age.total_seconds())
+        )
         if wait_s:
             _log.info("forgetting.waits_for_budget", wait_s=round(wait_s), rotations=rotations)
         return wait_s

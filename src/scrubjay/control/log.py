@@ -55,6 +55,11 @@ class Log:
         """The key by which others verify."""
         return self.signer.key
 
+    def checkpoint(self) -> str:
+        """Return the newest signed checkpoint, "" before the first."""
+        known = self.published.checkpoint()
+        return "" if known is None else str(known[1])
+
     def publish(self) -> int:
         """Publish what the pool holds; return how many entries the signed log has now.
 

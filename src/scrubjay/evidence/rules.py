@@ -184,10 +184,10 @@ def _tenant(predicate: Forgotten) -> str:
     _unique([each.id for each in predicate.subjects], "volume")
     tenants = len({each.tenant for each in predicate.subjects})
     if predicate.scope == "volumes":
-        return f"{len(predicate.subjects)} volumes, no closing of a tenant."
+        return f"{_volumes(predicate)}; no tenant was closed."
     if tenants != 1:
         raise Invalid(f"the closing of one tenant names volumes of {tenants}")
-    return f"All {len(predicate.subjects)} volumes are of the tenant that was closed."
+    return f"{_volumes(predicate)}, all of the tenant that was closed."
 
 
 Rule = Callable[[], str]
@@ -260,6 +260,11 @@ def _scrubbed_at(predicate: Predicate) -> dt.datetime | None:
     if not media or any(each.state == "kept" for each in media):
         return None
     return max((each.at for each in predicate.verified if each.kind == "medium"), default=None)
+
+
+def _volumes(predicate: Forgotten) -> str:
+    count = len(predicate.subjects)
+    return "1 volume" if count == 1 else f"{count} volumes"
 
 
 def _in_order(moments: Sequence[tuple[str, dt.datetime | None]]) -> None:

@@ -32,7 +32,8 @@ def check_statement(statement: Statement) -> str:
     if len(set(names)) != len(names):
         raise Invalid("statement: a subject twice")
     stage = "scrubbed" if isinstance(predicate, Scrubbed) else "forgotten"
-    return f"An erasure of {len(names)} volumes, stage {stage}."
+    volumes = "1 volume" if len(names) == 1 else f"{len(names)} volumes"
+    return f"An erasure of {volumes}, stage {stage}."
 
 
 def names_of(subjects: Iterable[Subject]) -> tuple[SubjectName, ...]:

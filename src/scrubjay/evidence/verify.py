@@ -230,7 +230,8 @@ def _births(work: Work, bundle: Bundle, first: _Stage, checkpoint: Checkpoint) -
                 f"Volume {number} was born at {spell(birth.born_at)}, and its birth logged only "
                 f"at {spell(entry.at)}: what it was until then is asserted."
             )
-    return f"{len(bundle.births)} births stand in the log, encrypted from sector 0."
+    found = "1 birth stands" if len(bundle.births) == 1 else f"{len(bundle.births)} births stand"
+    return f"{found} in the log, encrypted from sector 0."
 
 
 def _bytes(leaf: Leaf) -> bytes:

@@ -1,0 +1,61 @@
+"""`/v1/certificates` and `/v1/log`: the evidence, for whoever wants to check it elsewhere."""
+
+from __future__ import annotations
+
+import re
+
+from fastapi import APIRouter, Response
+
+from scrubjay.api.models import Certificate, EvidenceLog, Page
+from scrubjay.api.paging import Cursor, Limit, cursor_of, position_of
+from scrubjay.api.problems import PROBLEMS
+from scrubjay.api.services import ServicesHere
+from scrubjay.base.errors import Invalid
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/v1", tags=["certificates"], responses=PROBLEMS)
+
+_KEY = re.compile("(?:[0-9a-f]{2}){0,32}")
+
+
+@router.get("/certificates")
+def list_certificates(
+    services: ServicesHere, cursor: Cursor = None, limit: Limit = 100
+) -> Page[Certificate]:
+    """List certificates in the order of the rotations that they are about."""
+    found = services.certificates.page(after=_key(cursor), limit=limit + 1)
+    more = cursor_of(found[limit - 1].key.hex()) if len(found) > limit else None
+    items = [Certificate.of(each, services.certificates) for each in found[:limit]]
+    return Page(items=items, next_cursor=more)
+
+
+@router.get("/certificates/{certificate}")
+def show_certificate(certificate: str, services: ServicesHere) -> Certificate:
+    """Show one certificate, by its id or the beginning of it: what it is about."""
+    return Certificate.of(services.certificates.find(certificate), services.certificates)
+
+
+@router.get(
+    "/certificates/{certificate}/bundle",
+    response_class=Response,
+    responses={200: {"content": {"application/json": {}}}},
+)
+def show_bundle(certificate: str, services: ServicesHere) -> Response:
+    """Return the file that an auditor checks offline (docs/format/evidence.md, "The bundle")."""
+    found = services.certificates.find(certificate)
+    return Response(services.certificates.bundle(found), media_type="application/json")
+
+
+@router.get("/log")
+def show_log(services: ServicesHere) -> EvidenceLog:
+    """Show the log's key, which auditors need from elsewhere, and its newest signed state."""
+    size = services.log.publish()
+    return EvidenceLog(key=str(services.log.key), size=size, checkpoint=services.log.checkpoint())
+
+
+def _key(cursor: str | None) -> bytes:
+    position = position_of(cursor)
+    if not _KEY.fullmatch(position):
+        raise Invalid("cursor: not one of ours", hint="pass next_cursor back unchanged")
+    return bytes.fromhex(position)

@@ -1,0 +1,222 @@
+"""`scrubjay certificate ...`: showing certificates, and checking them without a daemon."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from scrubjay.base.errors import Invalid, NotFound, Unavailable
+from scrubjay.base.ids import VolumeId
+from scrubjay.cli.output import AsJson, ago, counted, note, print_facts, print_json, print_table
+from scrubjay.cli.session import connect, part
+from scrubjay.client.replies import Certificate, EvidenceLog
+from scrubjay.evidence.note import decode_base64
+from scrubjay.evidence.page import Person, render
+from scrubjay.evidence.questions import Asked, Newer
+from scrubjay.evidence.report import Outcome, Report, Verdict
+from scrubjay.evidence.verify import verify as verify_bundle
+
+__all__ = ["commands"]
+
+commands = typer.Typer(no_args_is_help=True, help="Proof of what was destroyed.")
+
+_NOT_PROVEN = 1
+_FILE_BYTES_MAX = 1 << 23
+_MARKS = {Outcome.PASSED: "passed", Outcome.FAILED: "FAILED", Outcome.NOT_CHECKED: "-"}
+_Id = Annotated[
+    str, typer.Argument(metavar="ID", help="The certificate's id, or the first digits of it.")
+]
+_Format = Annotated[
+    Literal["json", "html", "text"],
+    typer.Option("--format", help="json: the file to hand over; html: a page to print."),
+]
+_BUNDLE = typer.Argument(
+    metavar="FILE", help="What `certificate show` printed; - reads from standard input."
+)
+
+
+@commands.command("list", epilog="Example: scrubjay certificate list")
+def list_(*, json: AsJson = False) -> None:
+    """List the certificates, the oldest first."""
+    with connect() as daemon:
+        found = list(daemon.all("certificates", Certificate, limit=1000))
+    if json:
+        print_json(found)
+        return
+    print_table(
+        ["ID", "STAGE", "VOLUMES>", "WORTH", "ISSUED"],
+        [
+            (each.id[:16], each.stage, str(len(each.volumes)), each.worth, ago(each.issued_at))
+            for each in found
+        ],
+        empty="no certificates; each destroyed volume gets one: scrubjay volume destroy NAME",
+    )
+
+
+@commands.command(epilog="Example: scrubjay certificate show 3f2a91c07bd4 > c.json")
+def show(
+    certificate: _Id,
+    *,
+    format_: _Format = "json",
+    name: Annotated[str, typer.Option(help="html: who answers for it.")] = "",
+    organisation: Annotated[str, typer.Option(help="html: and for whom.")] = "",
+) -> None:
+    """Print a certificate with all its proofs: as a file, as a page, or for a terminal."""
+    with connect() as daemon:
+        found = daemon.get(f"certificates/{part(certificate)}", Certificate)
+        bundle = daemon.read(f"certificates/{found.id}/bundle")
+        log = daemon.get("log", EvidenceLog)
+    if format_ == "json":
+        sys.stdout.write(bundle.decode())
+        return
+    report = verify_bundle(bundle, log.key, now=_now())
+    if format_ == "html":
+        digest = hashlib.sha256(bundle).hexdigest()
+        person = Person(name=name, organisation=organisation)
+        sys.stdout.write(render(report, digest=digest, person=person))
+        return
+    volumes = "\n".join(f"{each.id} (blinding value {each.blinding})" for each in found.volumes)
+    print_facts([("certificate", found.id), ("stage", found.stage), ("volumes", volumes)])
+    _print_report(report)
+
+
+@commands.command(
+    epilog="Example: scrubjay certificate verify c.json --key log.pub",
+)
+def verify(
+    file: Annotated[Path, _BUNDLE],
+    *,
+    key: Annotated[str, typer.Option(help="The log's key: its text, or a file that holds it.")],
+    volume: Annotated[
+        str | None,
+        typer.Option(metavar="ID:BLINDING", help="Is the certificate about this volume?"),
+    ] = None,
+    newer: Annotated[
+        Path | None, typer.Option(help="A checkpoint from elsewhere that has to continue this log.")
+    ] = None,
+    proof: Annotated[
+        Path | None, typer.Option(help="With --newer: the hashes that prove it, a line each.")
+    ] = None,
+    witness: Annotated[
+        list[str] | None, typer.Option(help="A witness's key that has to have cosigned the log.")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Check a certificate, with no daemon and no network. Exit status 1 if it is not proven.
+
+    The log's key is what everything rests on: get it by another way than the certificate.
+    """
+    report = verify_bundle(
+        _read(file),
+        _key(key),
+        newer=_newer(newer, proof),
+        witnesses=witness or (),
+        volume=_asked(volume),
+        now=_now(),
+    )
+    if json:
+        print_json(_as_json(report))
+    else:
+        _print_report(report)
+    if report.verdict is Verdict.NOT_PROVEN:
+        raise typer.Exit(_NOT_PROVEN)
+
+
+@commands.command("key", epilog="Example: scrubjay certificate key > log.pub")
+def key_(*, json: AsJson = False) -> None:
+    """Print the key of this pool's log, and where it stands, for auditors to keep."""
+    with connect() as daemon:
+        log = daemon.get("log", EvidenceLog)
+    if json:
+        print_json(log)
+        return
+    typer.echo(log.key)
+    note(f"the log has {counted(log.size, 'entry').replace('entrys', 'entries')}")
+
+
+def _print_report(report: Report) -> None:
+    print_table(
+        ["CHECK", "RESULT", "WHAT WAS FOUND"],
+        [(each.name, _MARKS[each.outcome], each.sentence) for each in report.checks],
+        empty="",
+    )
+    statement = report.first or report.statement
+    predicate = None if statement is None else statement.predicate
+    for heading, sentences in (
+        ("To know:", report.remarks),
+        ("Logged by the machine:", () if predicate is None else predicate.logged),
+        ("Asserted by a person:", () if predicate is None else predicate.asserted),
+        ("Assumed, and checked by nobody:", () if predicate is None else predicate.assumed),
+    ):
+        if sentences:
+            typer.echo(f"\n{heading}")
+            for each in sentences:
+                typer.echo(f"  - {each}")
+    typer.echo(f"\n{report.verdict.value}")
+    if report.reason:
+        typer.echo(report.reason)
+
+
+def _as_json(report: Report) -> dict[str, object]:
+    return {
+        "verdict": report.verdict.value,
+        "reason": report.reason,
+        "checks": [
+            {"name": each.name, "outcome": each.outcome.value, "sentence": each.sentence}
+            for each in report.checks
+        ],
+        "remarks": report.remarks,
+    }
+
+
+def _key(given: str) -> str:
+    """Return the key's text; a name that is a file's stands for what it holds."""
+    path = Path(given)
+    if "+" in given and not path.exists():
+        return given
+    return _read(path).decode("utf-8", errors="replace").strip()
+
+
+def _newer(checkpoint: Path | None, proof: Path | None) -> Newer | None:
+    if checkpoint is None:
+        if proof is not None:
+            raise Invalid("--proof: without --newer", hint="give the checkpoint that it leads to")
+        return None
+    lines = [] if proof is None else _read(proof).decode("ascii", errors="replace").split()
+    return Newer(_read(checkpoint), tuple(decode_base64(line) for line in lines))
+
+
+def _asked(volume: str | None) -> Asked | None:
+    if volume is None:
+        return None
+    name, _, blinding = volume.partition(":")
+    try:
+        return Asked(VolumeId(uuid.UUID(name)), bytes.fromhex(blinding))
+    except ValueError as error:
+        raise Invalid(
+            f"--volume {volume[:80]!r}: expected a volume's id, a colon, its blinding value",
+            hint="both are shown by: scrubjay certificate show ID --format text",
+        ) from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if str(path) == "-":
+            return sys.stdin.buffer.read(_FILE_BYTES_MAX)
+        with path.open("rb") as file:
+            return file.read(_FILE_BYTES_MAX)
+    except FileNotFoundError as error:
+        raise NotFound(f"file {path}: not there") from error
+    except OSError as error:
+        raise Unavailable(f"file {path}: {error.strerror}") from error
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.fromtimestamp(time.time(), dt.UTC)  # noqa: TID251 - it is the auditor's own clock

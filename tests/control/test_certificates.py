@@ -1,0 +1,317 @@
+"""Certificates: issued for what is gone, refused for what is not, whatever crashes (I3, I8)."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from scrubjay.base.errors import Conflict, Corrupt, NotFound, Unavailable
+from scrubjay.base.ids import VolumeId
+from scrubjay.catalog.database import Database
+from scrubjay.control.births import enter_births
+from scrubjay.control.certificates import Certificates, Issued, Within
+from scrubjay.control.keeper import Change
+from scrubjay.control.log import Log
+from scrubjay.control.records import birth_key, encode
+from scrubjay.evidence.folder import Folder
+from scrubjay.evidence.questions import Asked
+from scrubjay.evidence.report import Report, Verdict
+from scrubjay.evidence.statement import MediumScrubbed
+from scrubjay.evidence.verify import verify
+from tests.control.rig import World
+
+
+class Scrubber:
+    """Says what it is told to say."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.done_since: dt.datetime | None = None
+
+    def holds_from(self, moment: dt.datetime) -> bool:
+        """Whether any slot still holds bytes of a former use from this moment or before."""
+        return self.done_since is None or self.done_since < moment
+
+    def methods(self) -> Sequence[MediumScrubbed]:
+        """Return one medium's."""
+        (medium,) = self.world.looking.media()
+        return [
+            MediumScrubbed(
+                kind=medium.kind,
+                id=medium.id,
+                place=medium.place,
+                technique="overwrite",
+                method="CONDITIONAL",
+                reason="it is for tests",
+            )
+        ]
+
+
+def destroy(world: World, *names: str) -> list[uuid.UUID]:
+    """Destroy volumes in one rotation; return their operations."""
+    operations = [world.forgetting.destroy(each, check=lambda _volume: None) for each in names]
+    world.forgetting.carry_out()
+    return operations
+
+
+def only(certificates: Certificates) -> Issued:
+    """Return the one certificate there is."""
+    (issued,) = certificates.page(after=b"", limit=9)
+    return issued
+
+
+def checked(world: World, issued: Issued, *, volume: Asked | None = None) -> Report:
+    """Verify a certificate as a stranger would, now."""
+    bundle = world.certificates.bundle(issued)
+    return verify(bundle, str(world.log.key), volume=volume, now=world.keeper.now())
+
+
+def reopened(world: World) -> World:
+    """Kill the daemon and start another."""
+    world.close()
+    return World(world.disks, world.folder)
+
+
+def test_destroyed_volume_has_a_certificate_that_a_stranger_believes(world: World) -> None:
+    """Every check passes; the grade is that of the sink."""
+    a = world.written("a", tenant="acme")
+    (operation,) = destroy(world, "a")
+    issued = only(world.certificates)
+    result = json.loads(world.operations.find(operation)[0].result)
+    assert result["certificate"] == issued.id
+    ((volume, blinding),) = world.certificates.blindings(issued)
+    report = checked(world, issued, volume=Asked(volume, bytes.fromhex(blinding)))
+    assert report.failed == ()
+    assert report.verdict is Verdict.CONDITIONAL
+    assert volume == a.id
+
+
+def test_exporter_that_was_attached_is_in_the_certificate(world: World) -> None:
+    """How it ended, and when."""
+    world.written("a", tenant="acme")
+    world.volumes.create("b", tenant="acme", size_bytes=1 << 30)
+    destroy(world, "a", "b")
+    payload = world.certificates.bundle(only(world.certificates))
+    report = verify(payload, str(world.log.key))
+    assert report.statement is not None
+    ends = [each.end.exporter for each in report.statement.predicate.subjects]  # type: ignore[union-attr] # a first stage
+    assert sorted(ends) == ["acknowledged", "not attached"]
+
+
+def test_key_that_the_tree_still_leads_to_makes_no_certificate(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The look is made at the tree, not at what was intended (I8)."""
+    world.written("a", tenant="acme")
+    monkeypatch.setattr(Change, "has_key", lambda *_: True)
+    operation = world.forgetting.destroy("a", check=lambda _volume: None)
+    with pytest.raises(Exception, match="nodes"):
+        world.forgetting.carry_out()
+    assert world.operations.find(operation)[0].state == "running"
+    assert world.certificates.page(after=b"", limit=9) == []
+    monkeypatch.undo()
+    world.forgetting.carry_out()
+    assert world.operations.find(operation)[0].state == "done"
+
+
+def test_superblock_of_the_old_epoch_makes_no_certificate(world: World) -> None:
+    """Copies are read from the medium."""
+    world.written("a", tenant="acme")
+    old = bytes(4096)
+    for offset_bytes, block in world.disks.pool.written():
+        if offset_bytes == 0:
+            old = bytes(block)
+    write = world.disks.pool.write
+    destroy_one = world.certificates.issue
+
+    def planted() -> None:
+        write(0, old)
+        destroy_one()
+
+    world.certificates.issue = planted  # type: ignore[method-assign] # a copy comes back in between
+    world.forgetting.destroy("a", check=lambda _volume: None)
+    with pytest.raises(Exception, match="superblocks"):
+        world.forgetting.carry_out()
+    assert world.certificates.page(after=b"", limit=9) == []
+
+
+def test_crash_before_the_certificate_is_made_up_for(world: World) -> None:
+    """What is due stands in the pool with the rotation."""
+    world.written("a", tenant="acme")
+    operation = world.forgetting.destroy("a", check=lambda _volume: None)
+
+    def crash() -> None:
+        if world.keeper.epoch > 1:  # the rotation is committed, and the sink has dropped
+            raise Unavailable("no more")
+
+    world.certificates.issue = crash  # type: ignore[method-assign] # the daemon dies here
+    with pytest.raises(Unavailable):
+        world.forgetting.carry_out()
+    later = reopened(world)
+    later.forgetting.recover()
+    assert later.operations.find(operation)[0].state == "done"
+    assert checked(later, only(later.certificates)).failed == ()
+    later.close()
+
+
+def test_certificate_survives_the_database_and_the_published_log(world: World) -> None:
+    """The pool holds the log; the folder is made anew from it, byte for byte."""
+    world.written("a", tenant="acme")
+    destroy(world, "a")
+    before = world.certificates.bundle(only(world.certificates))
+    for path in sorted((world.folder / "evidence" / "log").rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    later = reopened(world)
+    assert later.certificates.bundle(only(later.certificates)) == before
+    later.close()
+
+
+def test_folder_of_another_history_is_not_signed_over(world: World) -> None:
+    """A pool put back from a copy has fewer entries than were published (I6)."""
+    world.volumes.create("a", tenant="acme", size_bytes=1 << 30)
+    copied = world.disks.copied()
+    world.volumes.create("b", tenant="acme", size_bytes=1 << 30)
+    world.log.publish()
+    world.close()
+    (world.folder / "catalog.db").unlink()
+    Database.create(world.folder / "catalog.db").close()
+    older = World(copied, world.folder)
+    with pytest.raises(Conflict, match="entries published"):
+        older.log.publish()
+    older.close()
+
+
+def test_missing_file_of_a_certificate_is_named(world: World) -> None:
+    """It is not made up anew: what was true then was seen then."""
+    destroy(world, world.volumes.create("a", tenant="acme", size_bytes=1 << 30).record.name)
+    issued = only(world.certificates)
+    (world.folder / "evidence" / "certificates" / f"{issued.id}.json").unlink()
+    with pytest.raises(Corrupt, match="its file is gone"):
+        world.certificates.bundle(issued)
+
+
+def test_certificate_is_found_by_the_beginning_of_its_id(world: World) -> None:
+    """Eight digits or more, and no other."""
+    destroy(world, world.volumes.create("a", tenant="acme", size_bytes=1 << 30).record.name)
+    issued = only(world.certificates)
+    assert world.certificates.find(issued.id) == issued
+    assert world.certificates.find(issued.id[:8]) == issued
+    for wrong in (issued.id[:7], "0" * 64, "../../etc/passwd", "G" * 64, "f" * 65):
+        with pytest.raises(NotFound):
+            world.certificates.find(wrong)
+
+
+def test_many_volumes_of_one_rotation_share_certificates(world: World) -> None:
+    """A certificate names so many that its entry fits in the log."""
+    names = [f"v{number}" for number in range(300)]
+    for each in names:
+        world.volumes.create(each, tenant="acme", size_bytes=1 << 30)
+    destroy(world, *names)
+    found = world.certificates.page(after=b"", limit=9)
+    assert [len(each.record.volumes) for each in found] == [256, 44]
+    assert all(checked(world, each).failed == () for each in found)
+    assert [each.key for each in world.certificates.page(after=found[0].key, limit=9)] == [
+        found[1].key
+    ]
+
+
+def test_clock_set_back_makes_no_certificate_impossible(world: World) -> None:
+    """Its times stand in order, and it says why."""
+    world.written("a", tenant="acme")
+    world.clock.now -= 90_000_000_000_000
+    destroy(world, "a")
+    report = checked(world, only(world.certificates))
+    assert report.failed in {(), ("clock",)}
+    assert report.statement is not None
+    assert any("clock stood before" in each for each in report.statement.predicate.logged)
+
+
+def test_births_from_before_the_log_are_entered(world: World) -> None:
+    """Once, and the certificate says when it was logged."""
+    volume = world.volumes.create("a", tenant="acme", size_bytes=1 << 30)
+    with world.keeper.changing() as change:
+        birth = change.birth_record(volume.id)
+        before = replace(birth, log_index=None, blinding="")  # as an older version wrote it
+        change.put(birth_key(VolumeId(volume.id)), encode(before))
+    assert enter_births(world.keeper) == 1
+    assert enter_births(world.keeper) == 0
+    destroy(world, "a")
+    assert checked(world, only(world.certificates)).failed == ()
+
+
+@pytest.fixture
+def scrubbing(world: World) -> Scrubber:
+    """A scrubber, with which the world's certificates have a second stage."""
+    scrubber = Scrubber(world)
+    world.certificates = Certificates(
+        world.keeper,
+        world.log,
+        world.looking,
+        envelopes=Folder(world.folder / "evidence"),
+        within=Within(),
+        scrubbing=scrubber,
+    )
+    world.forgetting._certificates = world.certificates  # noqa: SLF001 - wired anew
+    return scrubber
+
+
+def test_second_stage_waits_for_the_slots(world: World, scrubbing: Scrubber) -> None:
+    """Cleared, then scrubbed: only then is it said (I8)."""
+    world.written("a", tenant="acme")
+    destroy(world, "a")
+    assert world.certificates.go_on()
+    assert only(world.certificates).record.cleared_at is None
+    while world.forgetting.clear():
+        pass
+    assert world.certificates.go_on()
+    cleared_at = only(world.certificates).record.cleared_at
+    assert cleared_at is not None
+    scrubbing.done_since = cleared_at - dt.timedelta(seconds=1)
+    assert world.certificates.go_on()
+    scrubbing.done_since = cleared_at
+    assert not world.certificates.go_on()
+    issued = only(world.certificates)
+    assert issued.record.scrubbed
+    report = checked(world, issued)
+    assert report.failed == ()
+    assert report.first is not None
+    assert world.certificates.find(issued.record.forgotten) == issued
+
+
+def test_second_stage_counts_the_slots(world: World, scrubbing: Scrubber) -> None:
+    """As many as the volume held."""
+    world.written("a", tenant="acme", segments=5)
+    destroy(world, "a")
+    while world.forgetting.clear():
+        pass
+    scrubbing.done_since = dt.datetime.max.replace(tzinfo=dt.UTC)
+    assert not world.certificates.go_on()
+    report = checked(world, only(world.certificates))
+    assert report.statement is not None
+    (look,) = report.statement.predicate.verified
+    assert (look.total, look.examined, look.mismatches) == (5, 5, 0)
+
+
+def test_key_of_the_log_stays_and_is_not_in_clear_anywhere(world: World) -> None:
+    """It is sealed with the pool's pages (I2)."""
+    with world.keeper.reading() as view:
+        record = view.signer()
+    assert record is not None
+    seed = bytes.fromhex(record.seed)
+    for medium in (world.disks.pool, world.disks.sink):
+        for _, block in medium.written():
+            assert seed not in bytes(block)
+            assert record.seed.encode() not in bytes(block)
+    assert Log(world.keeper, Folder(world.folder / "elsewhere")).key == world.log.key
+
+
+def test_page_of_certificates_is_empty_before_any_was_issued(world: World, tmp_path: Path) -> None:
+    """Nothing is listed that is only due."""
+    assert world.certificates.page(after=b"", limit=9) == []
+    assert not (tmp_path / "evidence" / "certificates").exists()
