@@ -154,6 +154,7 @@ def test_crash_before_the_certificate_is_made_up_for(world: World) -> None:
     with pytest.raises(Unavailable):
         world.forgetting.carry_out()
     later = reopened(world)
+    later.clock.now = world.clock.now
     later.forgetting.recover()
     assert later.operations.find(operation)[0].state == "done"
     assert checked(later, only(later.certificates)).failed == ()
