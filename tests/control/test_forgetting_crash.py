@@ -19,6 +19,7 @@ from scrubjay.control.opening import open_pool
 from scrubjay.control.records import birth_key, lineage_key, volume_key
 from scrubjay.control.view import View
 from scrubjay.engine.lessor import Grant
+from scrubjay.evidence.verify import verify
 from scrubjay.keys import path
 from scrubjay.keys.segment import SegmentKey
 from scrubjay.sinks.file import FileSink
@@ -58,11 +59,15 @@ class Story:
         world.destroy("doomed")
         world.forget()
         self.after = world.disks
+        self.envelopes = folder / "evidence" / "certificates"
+        self.envelopes.mkdir(parents=True, exist_ok=True)
         world.close()
 
     def reopened(self, disks: Disks, *, seed: int) -> World:
         """Open the disks as the next daemon does, with the catalog of before."""
         folder = copy_catalog(self.catalog, self.catalog / "again")
+        # Whatever the pool names was a durable file before; some of these it may not name.
+        shutil.copytree(self.envelopes, folder / "evidence" / "certificates")
         return World(disks, folder, seed=seed)
 
     def leave(self, world: World) -> None:
@@ -126,6 +131,16 @@ def is_gone_without_trace(world: World, written: Written) -> bool:
     return not any(left) and birth.destruction is not None
 
 
+def verdicts(world: World, volume: Written) -> list[tuple[str, ...]]:
+    """Return, of each certificate about a volume, which checks of a stranger fail."""
+    found = world.certificates.page(after=b"", limit=100)
+    return [
+        verify(world.certificates.bundle(each), str(world.log.key)).failed
+        for each in found
+        if volume.id in each.record.volumes
+    ]
+
+
 def played(story: Story, seed: int) -> set[str]:
     """Start the next daemon after every power loss, and check all that was promised."""
     outcomes = set()
@@ -135,6 +150,7 @@ def played(story: Story, seed: int) -> set[str]:
             assert held(world, survivor) == survivor.grants, what
         found = held(world, story.doomed)
         assert found in (None, story.doomed.grants), what
+        assert found is None or verdicts(world, story.doomed) == [], what
         assert world.sink.epochs() == (world.keeper.epoch,), what
 
         world.forgetting.recover()
@@ -148,7 +164,9 @@ def played(story: Story, seed: int) -> set[str]:
             assert is_gone_without_trace(world, story.doomed), what
             assert world.sink.epochs() == (world.keeper.epoch,), what
             assert world.keeper.epoch == 2, what
+            assert verdicts(world, story.doomed) == [()], what
         else:
+            assert verdicts(world, story.doomed) == [], what
             assert world.volumes.find("doomed").record.state == "ready", what
             assert world.keeper.epoch == 1, what
         story.leave(world)
