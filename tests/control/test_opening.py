@@ -10,10 +10,11 @@ from random import Random
 import pytest
 
 from scrubjay.base.errors import Conflict, Corrupt, Denied, Invalid, Unavailable
-from scrubjay.base.ids import Epoch
+from scrubjay.base.ids import Epoch, TenantNo
 from scrubjay.base.units import GIB
 from scrubjay.catalog.database import Database
-from scrubjay.catalog.index import Identity, Index
+from scrubjay.catalog.index import Identity, Index, VolumeRow
+from scrubjay.control.keeper import differences
 from scrubjay.keys.salts import Salts
 from scrubjay.media.simulated import Fault, IoKind
 from scrubjay.sinks.file import FileSink
@@ -198,3 +199,23 @@ def test_pool_that_cannot_be_opened_anew_stays_stopped_and_is_tried_again(world:
     world.unplugged = False
     assert world.keeper.revive()
     assert world.tenants.create("another").name == "another"
+
+
+def test_catalog_that_somebody_edited_is_named_and_put_right(world: World) -> None:
+    """The pool is right wherever the two differ, and the operator hears of it (I8)."""
+    volume = world.volumes.create("mine", tenant="acme", size_bytes=1 << 30)
+    generation = world.keeper.pool.generation
+    index = world.keeper.index
+    index.remember(generation)
+    assert differences(world.keeper.pool, index) == []
+    index.remove_volumes([volume.id], generation=generation)
+    index.add_volume(VolumeRow(volume.id, "yours", TenantNo(2)), generation=generation)
+    assert differences(world.keeper.pool, index) == [
+        f"volume yours ({volume.id}) of tenant 2: not in the pool",
+        f"volume mine ({volume.id}) of tenant 1: missing",
+    ]
+    world.close()
+    later = World(world.disks, world.folder)
+    assert later.volumes.find("mine").tenant == "acme"
+    assert differences(later.keeper.pool, later.keeper.index) == []
+    later.close()

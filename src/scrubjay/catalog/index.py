@@ -139,13 +139,17 @@ class Index:
             )
         return tenants or 0, volumes or 0
 
-    def _tenants(self, where: sa.ColumnElement[bool], limit: int) -> list[TenantRow]:
+    def rows(self) -> list[TenantRow | VolumeRow]:
+        """Return all that it knows."""
+        return [*self._tenants(sa.true(), None), *self._volumes(sa.true(), None)]
+
+    def _tenants(self, where: sa.ColumnElement[bool], limit: int | None) -> list[TenantRow]:
         table = schema.tenants
         query = sa.select(table).where(where).order_by(table.c.name).limit(limit)
         with self._database.reading() as connection:
             return [TenantRow(TenantNo(row.id), row.name) for row in connection.execute(query)]
 
-    def _volumes(self, where: sa.ColumnElement[bool], limit: int) -> list[VolumeRow]:
+    def _volumes(self, where: sa.ColumnElement[bool], limit: int | None) -> list[VolumeRow]:
         table = schema.volumes
         query = sa.select(table).where(where).order_by(table.c.name).limit(limit)
         with self._database.reading() as connection:

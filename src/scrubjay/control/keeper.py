@@ -29,7 +29,7 @@ from scrubjay.keys.tree import KeyTree
 from scrubjay.media.change import Change as PoolChange
 from scrubjay.media.pool import Pool
 
-__all__ = ["Change", "Keeper", "bring_forward"]
+__all__ = ["Change", "Keeper", "bring_forward", "differences"]
 
 _log = structlog.get_logger(__name__)
 
@@ -251,13 +251,36 @@ class Change(View):
 
 def bring_forward(pool: Pool, index: Index) -> None:
     """Make the index say what the pool says."""
+    index.bring_forward(Identity(pool.pool_id, pool.generation), *_rows(pool))
+
+
+def differences(pool: Pool, index: Index) -> list[str]:
+    """Name the rows in which an index of the same generation differs from the pool.
+
+    Nothing of Scrubjay makes such a one: somebody edited the database.
+    """
+    tenants, volumes = _rows(pool)
+    told: set[TenantRow | VolumeRow] = {*tenants, *volumes}
+    known = set(index.rows())
+    return [
+        *(f"{_spell(each)}: not in the pool" for each in known - told),
+        *(f"{_spell(each)}: missing" for each in told - known),
+    ]
+
+
+def _rows(pool: Pool) -> tuple[list[TenantRow], list[VolumeRow]]:
     view = View(pool)
-    identity = Identity(pool.pool_id, pool.generation)
     tenants = [TenantRow(TenantNo(each.id), each.name) for each in view.tenants()]
     volumes = [
         VolumeRow(volume, record.name, TenantNo(record.tenant)) for volume, record in view.volumes()
     ]
-    index.bring_forward(identity, tenants, volumes)
+    return tenants, volumes
+
+
+def _spell(row: TenantRow | VolumeRow) -> str:
+    if isinstance(row, TenantRow):
+        return f"tenant {row.name} ({row.id})"
+    return f"volume {row.name} ({row.id}) of tenant {row.tenant}"
 
 
 class _StagedTables:

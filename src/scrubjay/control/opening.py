@@ -15,7 +15,7 @@ from scrubjay.base.errors import Conflict, Unavailable
 from scrubjay.base.ports import Clock, Entropy, Medium
 from scrubjay.catalog.database import Database
 from scrubjay.catalog.index import Index
-from scrubjay.control.keeper import Keeper, bring_forward
+from scrubjay.control.keeper import Keeper, bring_forward, differences
 from scrubjay.control.records import POOL_KEY, PoolRecord, at, encode
 from scrubjay.keys.table import wipe
 from scrubjay.keys.tree import KeyTree
@@ -25,6 +25,7 @@ from scrubjay.sinks.sink import Sink
 
 __all__ = ["create_pool", "open_keeper", "open_pool"]
 
+_SHOWN_MAX = 20
 _log = structlog.get_logger(__name__)
 
 
@@ -118,6 +119,9 @@ def open_keeper(
         bring_forward(keeper.pool, index)
         if known is not None:
             _log.info("catalog.brought_forward", since=known.generation, to=keeper.pool.generation)
+    elif edited := differences(keeper.pool, index):
+        bring_forward(keeper.pool, index)
+        _log.error("catalog.edited", rows=edited[:_SHOWN_MAX], count=len(edited))
     return keeper
 
 
