@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
+from structlog.testing import capture_logs
 
 from scrubjay.base.errors import Conflict, Corrupt, NotFound, Unavailable
 from scrubjay.base.ids import VolumeId
@@ -111,13 +112,35 @@ def test_key_that_the_tree_still_leads_to_makes_no_certificate(
     world.written("a", tenant="acme")
     monkeypatch.setattr(Change, "has_key", lambda *_: True)
     operation = world.forgetting.destroy("a", check=lambda _volume: None)
-    with pytest.raises(Exception, match="nodes"):
+    with capture_logs() as logs:
         world.forgetting.carry_out()
+    assert [each["event"] for each in logs if each["log_level"] == "error"] == [
+        "certificate.refused"
+    ]
     assert world.operations.find(operation)[0].state == "running"
     assert world.certificates.page(after=b"", limit=9) == []
     monkeypatch.undo()
     world.forgetting.carry_out()
     assert world.operations.find(operation)[0].state == "done"
+
+
+def test_certificate_that_is_refused_keeps_no_other_destruction_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forgetting goes on whatever becomes of the evidence (I3)."""
+    world.written("a", tenant="acme")
+    world.written("b", tenant="acme")
+    with monkeypatch.context() as patched:
+        patched.setattr(Change, "has_key", lambda *_: True)
+        (first,) = destroy(world, "a")
+    refused = world.certificates.issue
+    world.certificates.issue = lambda: False  # type: ignore[method-assign] # evidence waits
+    (second,) = destroy(world, "b")
+    assert world.keeper.epoch == 3
+    assert world.sink.epochs() == (3,)
+    world.certificates.issue = refused  # type: ignore[method-assign] # no more
+    world.forgetting.carry_out()
+    assert {world.operations.find(each)[0].state for each in (first, second)} == {"done"}
 
 
 def test_superblock_of_the_old_epoch_makes_no_certificate(world: World) -> None:
@@ -130,14 +153,15 @@ def test_superblock_of_the_old_epoch_makes_no_certificate(world: World) -> None:
     write = world.disks.pool.write
     destroy_one = world.certificates.issue
 
-    def planted() -> None:
+    def planted() -> bool:
         write(0, old)
-        destroy_one()
+        return destroy_one()
 
     world.certificates.issue = planted  # type: ignore[method-assign] # a copy comes back in between
     world.forgetting.destroy("a", check=lambda _volume: None)
-    with pytest.raises(Exception, match="superblocks"):
+    with capture_logs() as logs:
         world.forgetting.carry_out()
+    assert any("superblocks" in str(each.get("error")) for each in logs)
     assert world.certificates.page(after=b"", limit=9) == []
 
 
@@ -146,9 +170,8 @@ def test_crash_before_the_certificate_is_made_up_for(world: World) -> None:
     world.written("a", tenant="acme")
     operation = world.forgetting.destroy("a", check=lambda _volume: None)
 
-    def crash() -> None:
-        if world.keeper.epoch > 1:  # the rotation is committed, and the sink has dropped
-            raise Unavailable("no more")
+    def crash() -> bool:
+        raise Unavailable("no more")  # the rotation is committed, and the sink has dropped
 
     world.certificates.issue = crash  # type: ignore[method-assign] # the daemon dies here
     with pytest.raises(Unavailable):

@@ -14,15 +14,16 @@ from __future__ import annotations
 import datetime as dt
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from typing import Protocol
 
 import msgspec
 import structlog
 
-from scrubjay.base.errors import Conflict, Corrupt, NotFound
+from scrubjay.base.errors import Conflict, Corrupt, NotFound, ScrubjayError
 from scrubjay.base.ids import Epoch, LineageNo, VolumeId
 from scrubjay.control.keeper import Change, Keeper
 from scrubjay.control.log import Log, append
@@ -54,6 +55,7 @@ from scrubjay.evidence.tiles import Files
 __all__ = ["Certificates", "Issued", "Scrubbing", "Within", "enter_due"]
 
 _DIGEST = re.compile("[0-9a-f]{8,64}")
+_SHOWN_MAX = 20
 _log = structlog.get_logger(__name__)
 
 
@@ -127,29 +129,41 @@ class Certificates:
 
     # --- issuing ----------------------------------------------------------------------
 
-    def issue(self) -> None:
-        """Issue every first stage that is due; the sink has dropped the epochs before.
+    def issue(self) -> bool:
+        """Issue every first stage that is due; return whether none is left.
 
-        Raises Invalid where something that was to be forgotten is still there.
+        The sink has dropped the epochs before. One for which something is still there that
+        was to be forgotten is refused, loudly, and keeps no other back.
         """
         with self._lock:
             now = self._keeper.now()
-            for each in self._outstanding():
-                if not each.record.forgotten:
-                    self._issue_forgotten(each, max(now, self._looking.last_of(each.record)))
+            due = [each for each in self._outstanding() if not each.record.forgotten]
+            issue = partial(self._issue_forgotten, now=now)
+            issued = [self._attempt(issue, each) for each in due]
+        return all(issued)
 
     def go_on(self) -> bool:
         """Issue every second stage that can be; return whether others are still to come."""
         with self._lock:
-            left = [each for each in self._outstanding() if not self._finished(each)]
-        return bool(left)
+            found = self._outstanding()
+            finished = [self._attempt(self._finished, each) for each in found]
+        return not all(finished)
+
+    def _attempt(self, work: Callable[[Issued], bool], each: Issued) -> bool:
+        try:
+            return work(each)
+        except ScrubjayError as error:
+            volumes = [str(volume) for volume in each.record.volumes[:_SHOWN_MAX]]
+            _log.error("certificate.refused", volumes=volumes, error=error.message, hint=error.hint)
+            return False
 
     def _outstanding(self) -> list[Issued]:
         with self._keeper.reading() as view:
             keys = [key for key, _ in view.scan(OUTSTANDING_PREFIX)]
             return [_find(view, CERTIFICATE_PREFIX + key[1:]) for key in keys]
 
-    def _issue_forgotten(self, due: Issued, dropped_at: dt.datetime) -> None:
+    def _issue_forgotten(self, due: Issued, *, now: dt.datetime) -> bool:
+        dropped_at = max(now, self._looking.last_of(due.record))
         record, found = due.record, self._looking.after(due.record, since=dropped_at)
         certificate = certify_forgotten(
             Facts(
@@ -190,6 +204,7 @@ class Certificates:
             if self._scrubbing is None:
                 change.delete(outstanding_key(due.key))
         _log.info("certificate.issued", certificate=certificate.digest, worth=issued.worth)
+        return True
 
     def _finished(self, each: Issued) -> bool:
         """Bring one certificate as far as it can be; return whether nothing is to come."""

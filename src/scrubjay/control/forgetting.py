@@ -104,6 +104,8 @@ class Forgetting:
         self._clearing = Clearing(keeper)
         self._undropped: list[tuple[uuid.UUID, VolumeId, DestructionRecord]] = []
         """Committed (by operation), but the sink has not yet dropped the old epoch."""
+        self._unreported = True
+        """Certificates may be due: of an earlier daemon, or some that were refused."""
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="forgetting")
@@ -163,6 +165,7 @@ class Forgetting:
                     self._undropped.append((row.id, *end))
             try:
                 self._settle()
+                self._report()
             except Unavailable as error:
                 _log.error("forgetting.waits", error=error.message, hint=error.hint)
         if decided or self._undropped:
@@ -188,6 +191,7 @@ class Forgetting:
             if ended and not self._wait_s():
                 self._rotate(ended)
                 self._settle()
+            self._report()
 
     def clear(self) -> bool:
         """Free a part of what forgotten volumes held; return whether there is more."""
@@ -201,14 +205,13 @@ class Forgetting:
     def _turn(self) -> float | None:
         """Do what is due; return for how many seconds to wait, None until there is more."""
         try:
-            waiting = self.pending() > 0
+            waiting = self._unreported or self.pending() > 0
             pause_s = max(0, self._last_ns + _INTERVAL_NS - self._clock.monotonic_ns()) / 1e9
             if waiting and not pause_s:
                 self._last_ns = self._clock.monotonic_ns()
                 self.carry_out()
-                if not self.pending():
-                    return 0
-                pause_s = min(self._wait_s(), _WAIT_MAX_S)
+                waiting = self._unreported or self.pending() > 0
+                pause_s = _RETRY_S if self._unreported else min(self._wait_s(), _WAIT_MAX_S)
             if self.clear():
                 return 0
         except ScrubjayError as error:
@@ -280,17 +283,31 @@ class Forgetting:
         knows of has stopped the pool, and then this is not reached.
         """
         self._epochs.settle(self._keeper.epoch)
-        self._certificates.issue()
-        while self._undropped:
-            operation, volume, end = self._undropped.pop(0)
-            _log.info("volume.forgotten", volume=str(volume), epoch=end.epoch_after)
-            self._operations.succeed([operation], self._result(volume, end))
 
-    def _result(self, volume: VolumeId, end: DestructionRecord) -> dict[str, object]:
-        with self._keeper.reading() as view:
-            birth = view.birth_record(volume)
+    def _report(self) -> None:
+        """Have certificates issued for what is forgotten, and end the operations of those.
+
+        Where the evidence is not there, the operation goes on, and is looked at again.
+        """
+        if not self._undropped and not self._unreported:
+            return
+        self._unreported = not self._certificates.issue()
+        left = []
+        for operation, volume, end in self._undropped:
+            with self._keeper.reading() as view:
+                certificate = ended(view.birth_record(volume)).certificate
+            if certificate:
+                _log.info("volume.forgotten", volume=str(volume), epoch=end.epoch_after)
+                self._operations.succeed([operation], self._result(volume, end, certificate))
+            else:
+                left.append((operation, volume, end))
+        self._undropped = left
+
+    def _result(
+        self, volume: VolumeId, end: DestructionRecord, certificate: str
+    ) -> dict[str, object]:
         return {
-            "certificate": ended(birth).certificate,
+            "certificate": certificate,
             "volume": str(volume),
             "forgotten_at": self._keeper.now().isoformat(),
             "epoch_before": end.epoch_before,
