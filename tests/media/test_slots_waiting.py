@@ -111,6 +111,50 @@ def test_leased_slot_keeps_its_date_until_it_is_full() -> None:
     assert sorted(reopen(pool._media).overdue()) == sorted(pool.overdue())  # noqa: SLF001 - as another daemon would
 
 
+def test_area_that_is_being_scrubbed_whole_is_left_to_everybody() -> None:
+    """Whoever leases meanwhile must not come to own what he got no slot of."""
+    pool = create(slots=4, area_slots=1)
+    slots = _lease(pool, ANN, 3)
+    _release(pool, ANN, *slots)
+    claimed = _slots_of(pool.claim(2, owned_before_s=0))
+    assert sorted([*claimed, *_all_of(pool, ANN)]) == sorted(slots)
+    assert _all_of(pool, BOB) == []
+    with pool.change() as change:
+        change.scrubbed_slots(claimed[:1])
+    assert _all_of(pool, BOB) == [], "scrubbed, but not given back"
+    pool.give_back(claimed)
+    assert pool.unowned == 2
+    assert sorted(_all_of(pool, BOB)) == sorted(claimed)
+
+
+def test_freed_slot_waits_since_the_end_of_its_use_where_that_is_said() -> None:
+    """What is cleared away later was promised to be gone from the forgetting on."""
+    pool = create(slots=8, area_slots=4)
+    slots = _lease(pool, ANN, 3)
+    with pool.change() as change:
+        change.release_slots(ANN, slots[:1], since_s=7)
+    assert pool.overdue() == [Waiting(7, slots[0])]
+
+
+def test_backlog_counts_what_overdue_lists(seed: int) -> None:
+    """By date, and by whether somebody uses them again."""
+    random = Random(seed)
+    pool = create(slots=40, area_slots=4)
+    held = _lease(pool, ANN, 30)
+    for second in range(5, 0, -1):
+        gone = [held.pop(random.randrange(len(held))) for _ in range(4)]
+        with pool.change() as change:
+            change.release_slots(ANN, gone, since_s=second)
+    leased = set(_lease(pool, ANN, 7))
+    expected: dict[tuple[int, bool], int] = {}
+    for each in pool.overdue():
+        key = each.since_s, each.slot in leased
+        expected[key] = expected.get(key, 0) + 1
+    found = pool.backlog()
+    assert found == sorted(found)
+    assert {(each.since_s, each.leased): each.slots for each in found} == expected
+
+
 def test_what_is_not_claimed_or_not_leased_is_a_conflict() -> None:
     """Nobody calls a slot clean that he did not scrub, or full that is not his."""
     pool = create(slots=8, area_slots=4)

@@ -53,11 +53,14 @@ class Clearing:
 
 
 def _slots(change: Change, lineage: LineageNo, remains: RemainsRecord) -> bool:
-    """Free the slots of some groups, and count them; return whether there were any."""
+    """Free the slots of some groups, and count them; return whether there were any.
+
+    They wait to be scrubbed since the forgetting, from which that is promised.
+    """
     groups = list(islice(groups_of(change, lineage), _GROUPS))
     slots = [slot for _, group in groups for slot in group.slots if slot is not None]
     if slots:
-        change.release_slots(lineage, slots)
+        change.release_slots(lineage, slots, since_s=int(remains.forgotten_at.timestamp()))
         _count(change, VolumeId(remains.volume), len(slots))
     for key, _ in groups:
         change.delete(key)

@@ -35,9 +35,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import islice
-from threading import Event, Lock, get_ident
+from threading import Lock, get_ident
 from uuid import UUID
 
 from scrubjay.base.errors import Conflict, Corrupt, Invalid, Unavailable
@@ -45,11 +45,13 @@ from scrubjay.base.ids import Epoch, Slot
 from scrubjay.base.ports import Buffer, Clock, Entropy, Medium
 from scrubjay.keys.aead import KEY_BYTES
 from scrubjay.keys.table import Node
+from scrubjay.media.batch import Batch, Sealed
 from scrubjay.media.change import Change
 from scrubjay.media.commit import Committer, Crown, sync_all
+from scrubjay.media.fence import Fence
 from scrubjay.media.geometry import SLOT_PAGES, Geometry, slots_in
 from scrubjay.media.pages import COMMIT_ID_BYTES, NO_POINTER, FreePages, Pages, Pointer, Sealer
-from scrubjay.media.slots import AREA_PREFIX, METADATA, SlotCounts, Slots, Waiting
+from scrubjay.media.slots import AREA_PREFIX, METADATA, Backlog, SlotCounts, Slots, Waiting
 from scrubjay.media.superblock import (
     EpochKeys,
     MediumEntry,
@@ -65,26 +67,6 @@ __all__ = ["RESERVED_PAGES", "Pool"]
 
 RESERVED_PAGES = 1024
 """Metadata pages that only changes which give space back may use: deleting always works."""
-
-
-@dataclass(slots=True)
-class _Batch:
-    """Changes that will be, or were, committed together; the first one's thread writes."""
-
-    changes: list[Change] = field(default_factory=list)
-    settled: Event = field(default_factory=Event)
-    """Set once it is durable, or the pool has stopped."""
-    durable: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Sealed:
-    """A batch as pages, ready to be written."""
-
-    root: Root
-    crown: Crown
-    pages: dict[int, bytes]
-    freed: list[int]
 
 
 class Pool:
@@ -115,12 +97,14 @@ class Pool:
         self._reached_pages = len(reached)
         """Pages of the tree that was sealed last; no other one is overwritten."""
         self._slots = Slots(block.geometry, self._read(AREA_PREFIX))
+        self.fence = Fence(self._slots.is_claimed)
+        """What whoever overwrites claimed slots goes through (media/fence.py)."""
         metadata = list(self._slots.metadata_slots())
         if not {page // SLOT_PAGES for page in reached} <= set(metadata):
             raise Corrupt(f"pool {block.pool_id}: metadata outside the slots that hold metadata")
         self._capacity_pages = len(metadata) * SLOT_PAGES
         self._free = FreePages(metadata, reached)
-        self._next = _Batch()
+        self._next = Batch()
         self._staging = Lock()
         self._stager = 0
         self._writing = Lock()
@@ -242,6 +226,11 @@ class Pool:
         return self._block.geometry
 
     @property
+    def media(self) -> tuple[MediumEntry, ...]:
+        """Its media, as every superblock lists them."""
+        return self._block.media
+
+    @property
     def generation(self) -> int:
         """The number of the last durable commit."""
         return self._block.generation
@@ -307,6 +296,12 @@ class Pool:
             self._check()
             return self._slots.overdue()
 
+    def backlog(self) -> list[Backlog]:
+        """Return the same, counted by date, the oldest first."""
+        with self._staging:
+            self._check()
+            return self._slots.backlog()
+
     def claim(self, count: int, *, owned_before_s: int) -> list[Waiting]:
         """Take slots to scrub them (see `Slots.claim`); each is to be given back."""
         with self._staging:
@@ -325,7 +320,11 @@ class Pool:
             return Nodes(self._nodes.pages).verify(self._durable)
 
     def close(self) -> None:
-        """Let go of the keys and the media; what was committed is durable already."""
+        """Let go of the keys and the media; what was committed is durable already.
+
+        No claimed slot is overwritten after it.
+        """
+        self.fence.close()
         with self._writing, self._staging, self._nodes.lock:
             self._stopped = self._stopped or "closed"
             self._crown.wipe()
@@ -409,13 +408,13 @@ class Pool:
 
     # --- committing -------------------------------------------------------------------
 
-    def _settle(self, batch: _Batch) -> None:
+    def _settle(self, batch: Batch) -> None:
         """Commit a batch for all who are in it, once the commit before it is through."""
         try:
             with self._writing:
                 self._check()
                 with self._staging:
-                    self._next = _Batch()
+                    self._next = Batch()
                     sealed = self._seal()
                 block = replace(self._block, height=sealed.root.height, root=_pointer(sealed.root))
                 block = self._committer.write(self._nodes.pages, sealed.pages, block, sealed.crown)
@@ -434,7 +433,7 @@ class Pool:
         finally:
             batch.settled.set()
 
-    def _follow(self, batch: _Batch) -> None:
+    def _follow(self, batch: Batch) -> None:
         """Wait until all that a change may have seen is durable."""
         if batch.changes:
             batch.settled.wait()
@@ -443,7 +442,7 @@ class Pool:
         with self._writing:  # it only read, perhaps of a commit that is being written
             self._check()
 
-    def _seal(self) -> _Sealed:
+    def _seal(self) -> Sealed:
         """Turn what is staged into pages, of which none is written yet."""
         sealer = Sealer(self._metadata_key, self._entropy.token(COMMIT_ID_BYTES))
         pages: dict[int, bytes] = {}
@@ -456,9 +455,9 @@ class Pool:
         self._reached_pages = self._pages_after()
         self._nodes.pages.in_flight = pages
         freed = self._edit.seal(seal)
-        return _Sealed(self._edit.root, self._staged_crown, pages, freed)
+        return Sealed(self._edit.root, self._staged_crown, pages, freed)
 
-    def _publish(self, sealed: _Sealed, block: Superblock) -> None:
+    def _publish(self, sealed: Sealed, block: Superblock) -> None:
         """Let readers see a commit that is durable, and later ones write where it is not."""
         self._crown.wipe(but=sealed.crown)
         self._block, self._durable, self._crown = block, sealed.root, sealed.crown

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import struct
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -28,7 +29,16 @@ from scrubjay.base.errors import Conflict, Corrupt, NoSpace
 from scrubjay.base.ids import LineageNo, Slot
 from scrubjay.media.geometry import Geometry
 
-__all__ = ["AREA_PREFIX", "METADATA", "SlotCounts", "SlotState", "Slots", "Stage", "Waiting"]
+__all__ = [
+    "AREA_PREFIX",
+    "METADATA",
+    "Backlog",
+    "SlotCounts",
+    "SlotState",
+    "Slots",
+    "Stage",
+    "Waiting",
+]
 
 AREA_PREFIX = b"a"
 NOBODY = 0
@@ -76,6 +86,16 @@ class Waiting:
 
     since_s: int
     slot: Slot
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Backlog:
+    """How many slots hold bytes of a former use since one second (since 1970)."""
+
+    since_s: int
+    leased: bool
+    """They are in use again: who holds them overwrites what is left, or frees them."""
+    slots: int
 
 
 class Stage(Protocol):
@@ -177,15 +197,18 @@ class Slots:
         self._put(leased, stage)
         return leased
 
-    def release(self, owner: LineageNo, slots: Sequence[Slot], stage: Stage) -> None:
+    def release(
+        self, owner: LineageNo, slots: Sequence[Slot], stage: Stage, *, since_s: int = 0
+    ) -> None:
         """Free slots of a lineage: to be scrubbed, or leased again, once that is durable.
 
-        Raises Conflict when one of them is not leased by it.
+        They wait since now, or since an earlier second in which their use ended. Raises
+        Conflict when one of them is not leased by it.
         """
         for slot in slots:
             area = self._leased(owner, slot)
             at = slot % self._geometry.area_slots
-            self._date(slot, area.since_s[at] or stage.now_s, stage)
+            self._date(slot, area.since_s[at] or since_s or stage.now_s, stage)
             self._set(slot, SlotState.WAITING, stage)
         emptied = {
             number
@@ -217,9 +240,26 @@ class Slots:
         return sorted(
             Waiting(since_s, Slot(slot))
             for number, area in self._areas.items()
+            if any(area.since_s)
             for slot, since_s in zip(self._geometry.slots_of(number), area.since_s, strict=True)
             if since_s
         )
+
+    def backlog(self) -> list[Backlog]:
+        """Return the same, counted: quick also where a million slots wait."""
+        counts: Counter[tuple[int, int]] = Counter()
+        for area in self._areas.values():
+            if any(area.since_s):
+                counts.update(zip(area.since_s, area.states, strict=True))
+        return sorted(
+            Backlog(since_s, state != SlotState.WAITING, slots)
+            for (since_s, state), slots in counts.items()
+            if since_s
+        )
+
+    def is_claimed(self, slot: Slot) -> bool:
+        """Whether a slot is being scrubbed; needs no lock."""
+        return slot in self._claimed
 
     def claim(self, count: int, *, owned_before_s: int) -> list[Waiting]:
         """Take up to `count` waiting slots to scrub them, the oldest first; nobody leases them.
@@ -299,12 +339,10 @@ class Slots:
                 self._idle.append(number)
 
     def _take_area(self, owner: LineageNo, stage: Stage) -> bool:
-        """Give a whole area to an owner; False when there is none."""
-        shelf = self._idle or self._stale
-        if not shelf:
+        """Give a whole area to an owner; False when there is none with a slot to lease."""
+        number = self._take_down(stage)
+        if number is None:
             return False
-        number = shelf.pop()
-        stage.on_undo(partial(shelf.append, number))
         area = self._areas.get(number)
         if area is None:
             slots = len(self._geometry.slots_of(number))
@@ -316,6 +354,17 @@ class Slots:
         free += reversed(self._free_in(number))
         stage.on_undo(free.clear)  # it was empty, or no area would have been taken
         return True
+
+    def _take_down(self, stage: Stage) -> int | None:
+        """Take an area off its shelf, a clean one first; pass over those being scrubbed whole."""
+        for shelf in (self._idle, self._stale):
+            for at in reversed(range(len(shelf))):
+                number = shelf[at]
+                if number not in self._areas or self._free_in(number):
+                    del shelf[at]
+                    stage.on_undo(partial(shelf.insert, at, number))
+                    return number
+        return None
 
     def _give_up_area(self, number: int, stage: Stage) -> None:
         """Give an area that is free as a whole back to everybody."""
