@@ -28,6 +28,7 @@ def services_over(world: World) -> Services:
         certificates=world.certificates,
         log=world.log,
         pools=world.pools,
+        policies=world.policies,
         scans=Scans(lambda: [world.disks.copied().pool], world.operations),
         operations=world.operations,
         answers=Answers(world.database),

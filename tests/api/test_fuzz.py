@@ -19,7 +19,7 @@ SEGMENTS = st.one_of(
     st.text(string.ascii_letters + string.digits + "-_.~%", max_size=40),
 )
 PATHS = st.one_of(
-    st.sampled_from(["/tenants", "/volumes", "/attachments", "/pools", "/operations"]),
+    st.sampled_from(["/tenants", "/volumes", "/attachments", "/pools", "/operations", "/metrics"]),
     st.builds(
         lambda noun, segment: f"/{noun}/{segment}",
         st.sampled_from(["tenants", "volumes", "attachments", "pools", "operations"]),
@@ -37,7 +37,9 @@ SCALARS = st.one_of(
 VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3), max_leaves=4)
 BODIES = st.dictionaries(
     st.one_of(
-        st.sampled_from(["name", "tenant", "size", "volume", "socket_group", "hex"]),
+        st.sampled_from(
+            ["name", "tenant", "size", "volume", "socket_group", "hex", "scrub_within"]
+        ),
         st.text(max_size=5),
     ),
     VALUES,

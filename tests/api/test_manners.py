@@ -240,6 +240,8 @@ def test_openapi_names_every_route_and_its_problems(client: httpx.Client) -> Non
         "/v1/certificates/{certificate}",
         "/v1/certificates/{certificate}/bundle",
         "/v1/log",
+        "/v1/pools/{pool}/policy",
+        "/v1/metrics",
         "/v1/operations",
         "/v1/operations/{operation}",
     }

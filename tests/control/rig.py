@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from typing import Self
 
 from scrubjay.base.errors import ScrubjayError, Unavailable
 from scrubjay.base.ids import Epoch, SegmentId, VolumeId
@@ -19,6 +21,7 @@ from scrubjay.control.attachments import Attachments, Start
 from scrubjay.control.births import enter_births
 from scrubjay.control.certificates import Certificates, Within
 from scrubjay.control.forgetting import Forgetting
+from scrubjay.control.grounds import Ground
 from scrubjay.control.keeper import Keeper
 from scrubjay.control.leases import Leases
 from scrubjay.control.liveness import Liveness
@@ -26,7 +29,9 @@ from scrubjay.control.log import Log
 from scrubjay.control.looking import Looking, Place, Serving
 from scrubjay.control.opening import create_pool, open_keeper
 from scrubjay.control.operations import Operations
+from scrubjay.control.policy import Policies
 from scrubjay.control.pool_status import Pools
+from scrubjay.control.scrubbing import Scrubbing
 from scrubjay.control.tenants import Tenants
 from scrubjay.control.volumes import Volume, Volumes
 from scrubjay.engine.lessor import Grant
@@ -183,6 +188,41 @@ def everything_kept(count: int) -> int:
     return 2 if count == 6 else count - 1
 
 
+class Handle:
+    """Another handle of a medium that others have open too; a Medium."""
+
+    def __init__(self, medium: Medium) -> None:
+        self.medium = medium
+        self.size_bytes = medium.size_bytes
+        self.waits = 0
+        self.closed = False
+
+    def read_into(self, offset_bytes: int, out: memoryview) -> int:
+        """Read."""
+        return self._open().read_into(offset_bytes, out)
+
+    def write(self, offset_bytes: int, data: Buffer) -> int:
+        """Write."""
+        return self._open().write(offset_bytes, data)
+
+    def sync(self, extents: Sequence[Extent] | None = None) -> None:
+        """Sync."""
+        self._open().sync(extents)
+
+    def advise(self, extents: Sequence[Extent]) -> None:
+        """Announce."""
+        self._open().advise(extents)
+
+    def close(self) -> None:
+        """Close this handle alone."""
+        self.closed = True
+
+    def _open(self) -> Medium:
+        if self.closed:
+            raise OSError(errno.EBADF, "closed")
+        return self.medium
+
+
 @dataclass
 class FakeExporters:
     """Exporters that hold a lock and nothing else."""
@@ -296,12 +336,24 @@ class World:
             certificates=self.certificates,
             clock=self.clock,
         )
+        self.scrubbing = Scrubbing(
+            self.keeper,
+            self.open_for_scrubbing,
+            clock=self.clock,
+            busy=lambda _: False,
+            grounds=lambda: [Ground("memory", "memory", SOMEWHERE)],
+        )
+        self.policies = Policies(self.keeper)
         self.pools = Pools(
-            self.keeper, self.sink, liveness=self.liveness, forgetting=self.forgetting
+            self.keeper,
+            self.sink,
+            liveness=self.liveness,
+            forgetting=self.forgetting,
+            scrubbing=self.scrubbing,
         )
 
     @classmethod
-    def make(cls, folder: Path, *, slots: int = SLOTS) -> World:
+    def make(cls, folder: Path, *, slots: int = SLOTS) -> Self:
         """Make disks and a catalog, and open them."""
         disks = Disks.blank(slots=slots)
         entropy = Seeded(Random(0))
@@ -317,7 +369,7 @@ class World:
         Database.create(folder / "catalog.db").close()
         return cls(disks, folder)
 
-    def open_media(self) -> list[SimulatedMedium]:
+    def open_media(self) -> list[Medium]:
         """Open the pool's medium; again after it failed, which shows what it really holds."""
         if self.unplugged:
             raise Unavailable("pool file: gone")
@@ -325,6 +377,10 @@ class World:
             self.disks.pool = self.disks.pool.crash(everything_kept)
         self.opened += 1
         return [self.disks.pool]
+
+    def open_for_scrubbing(self) -> list[Medium]:
+        """Return another handle of the pool's medium."""
+        return [Handle(self.disks.pool)]
 
     def close(self) -> None:
         """Close the files, and nothing that a dead daemon would not."""
@@ -348,6 +404,14 @@ class World:
     def destroy(self, name: str) -> None:
         """Decide a volume's end."""
         self.forgetting.destroy(name, check=lambda _volume: None)
+
+
+class SharedWorld(World):
+    """A world whose pool, opened anew, lies on the same bytes: old handles still reach them."""
+
+    def open_media(self) -> list[Medium]:
+        """Open another handle of them."""
+        return [Handle(self.disks.pool)]
 
 
 @dataclass(frozen=True)

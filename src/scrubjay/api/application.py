@@ -7,7 +7,16 @@ from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from scrubjay import __version__
-from scrubjay.api import attachments, certificates, operations, pools, problems, tenants, volumes
+from scrubjay.api import (
+    attachments,
+    certificates,
+    metrics,
+    operations,
+    pools,
+    problems,
+    tenants,
+    volumes,
+)
 from scrubjay.api.problems import TooLarge
 from scrubjay.api.services import Services
 
@@ -30,7 +39,7 @@ def make_application(services: Services) -> FastAPI:
         generate_unique_id_function=_operation_id,
     )
     app.state.services = services
-    for part in (tenants, volumes, attachments, pools, certificates, operations):
+    for part in (tenants, volumes, attachments, pools, certificates, operations, metrics):
         app.include_router(part.router)
     problems.install(app)
     app.add_middleware(BodyLimit)

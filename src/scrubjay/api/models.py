@@ -16,7 +16,7 @@ from scrubjay.control import pool_status
 from scrubjay.control.attachments import Served
 from scrubjay.control.certificates import Certificates, Issued
 from scrubjay.control.operations import Progress as OperationProgress
-from scrubjay.control.records import TenantRecord
+from scrubjay.control.records import PolicyRecord, TenantRecord
 from scrubjay.control.volumes import Volume as ControlVolume
 
 __all__ = [
@@ -30,8 +30,11 @@ __all__ = [
     "NewVolume",
     "Operation",
     "Page",
+    "Policy",
+    "PolicyChange",
     "Pool",
     "Progress",
+    "Scrubbing",
     "Size",
     "Tenant",
     "Volume",
@@ -43,6 +46,12 @@ _Text = Annotated[str, Field(max_length=255)]
 Size = Annotated[
     Annotated[int, Field(ge=0, strict=True)] | Annotated[str, Field(max_length=40)],
     Field(description="bytes, or text such as 10GiB", examples=["10GiB", 10737418240]),
+]
+
+
+Span = Annotated[
+    Annotated[int, Field(ge=0, strict=True)] | Annotated[str, Field(max_length=40)],
+    Field(description="seconds, or text such as 12h", examples=["12h", 43200]),
 ]
 
 
@@ -84,6 +93,19 @@ class NewScan(_Request):
 
     hex: str = Field(
         description="an even number of hex digits, 2 to 8192", examples=["6d61726b6572"]
+    )
+
+
+class PolicyChange(_Request):
+    """What may change about a policy; what is left out stays as it is."""
+
+    scrub_within: Span | None = None
+    purge_within: Span | None = None
+    scrub_bandwidth: Size | None = Field(
+        None, description="bytes a second, or text such as 256MiB, while nobody uses the device"
+    )
+    scrub_bandwidth_busy: Size | None = Field(
+        None, description="the same, while tenants use it; deadlines that come near raise it"
     )
 
 
@@ -215,6 +237,41 @@ class Sink(BaseModel):
     findings: list[str]
 
 
+class Policy(BaseModel):
+    """What is promised about deadlines, and how fast upkeep may go for it."""
+
+    scrub_within_s: int = Field(description="freed slots are overwritten within this time")
+    purge_within_s: int = Field(
+        description="overwritten sectors of live volumes are forgotten within this time"
+    )
+    scrub_idle_bytes_per_s: int
+    scrub_busy_bytes_per_s: int
+
+    @classmethod
+    def of(cls, record: PolicyRecord) -> Self:
+        """Show a policy."""
+        return cls.model_validate(record, from_attributes=True)
+
+
+class Scrubbing(BaseModel):
+    """What waits to be overwritten, since when, until when, and how that goes."""
+
+    within_s: int
+    waiting_slots: int
+    waiting_since: dt.datetime | None
+    due_at: dt.datetime | None
+    leased_slots: int = Field(description="in use again, with bytes of a former use left in them")
+    leased_since: dt.datetime | None
+    withheld_slots: int = Field(description="could not be overwritten, or did not read back")
+    late_slots: int = Field(description="waiting or leased for longer than `within_s` now")
+    done_slots: int = Field(description="overwritten since nothing waited")
+    rate_bytes_per_s: int
+    done_by: dt.datetime | None = Field(description="expected, at the rate seen")
+    scrubbed_slots: int = Field(description="overwritten since the pool was made")
+    missed_slots: int = Field(description="whose deadline was missed, since the pool was made")
+    failures: int = Field(description="of overwriting a slot, since the pool was made")
+
+
 class Pool(BaseModel):
     """The pool and how full it is."""
 
@@ -232,6 +289,7 @@ class Pool(BaseModel):
     volumes: int
     attached: int
     forgettings: int = Field(description="decided and not yet done")
+    scrubbing: Scrubbing
     sink: Sink
 
     @classmethod

@@ -15,6 +15,7 @@ from scrubjay.control.certificates import Certificates
 from scrubjay.control.forgetting import Forgetting
 from scrubjay.control.log import Log
 from scrubjay.control.operations import Operations
+from scrubjay.control.policy import Policies
 from scrubjay.control.pool_status import Pools
 from scrubjay.control.scan import Scans
 from scrubjay.control.tenants import Tenants
@@ -34,6 +35,7 @@ class Services:
     certificates: Certificates
     log: Log
     pools: Pools
+    policies: Policies
     scans: Scans
     operations: Operations
     answers: Answers

@@ -20,18 +20,23 @@ from scrubjay.catalog.idempotency import Answers
 from scrubjay.catalog.operations import Operations as OperationRows
 from scrubjay.control.attachments import Attachments
 from scrubjay.control.forgetting import Forgetting
+from scrubjay.control.grounds import ground_of
 from scrubjay.control.leases import Leases
 from scrubjay.control.liveness import Liveness
 from scrubjay.control.looking import Place
 from scrubjay.control.opening import open_keeper
 from scrubjay.control.operations import Operations
+from scrubjay.control.policy import Policies
 from scrubjay.control.pool_status import Pools
 from scrubjay.control.scan import Scans
+from scrubjay.control.scrubbing import Scrubbing
 from scrubjay.control.tenants import Tenants
 from scrubjay.control.volumes import Volumes
 from scrubjay.export.exporters import Exporters
 from scrubjay.export.launcher import Launcher
+from scrubjay.media.direct import DirectFile
 from scrubjay.media.file import PoolFile
+from scrubjay.media.pace import Traffic
 from scrubjay.sinks.file import FileSink
 
 __all__ = ["open_parts"]
@@ -103,6 +108,15 @@ def open_parts(
     parts.callback(upkeep.stop)
     forgetting.start()
     parts.callback(forgetting.stop)
+    scrubbing = Scrubbing(
+        keeper,
+        lambda: [DirectFile.open(home.pool, hold=False)],
+        clock=clock,
+        busy=Traffic.beneath(home.pool, clock),
+        grounds=lambda: [ground_of(home.pool)],
+    )
+    scrubbing.start()
+    parts.callback(scrubbing.stop)
 
     services = Services(
         tenants=Tenants(keeper),
@@ -111,7 +125,8 @@ def open_parts(
         forgetting=forgetting,
         certificates=certificates,
         log=log,
-        pools=Pools(keeper, sink, liveness=liveness, forgetting=forgetting),
+        pools=Pools(keeper, sink, liveness=liveness, forgetting=forgetting, scrubbing=scrubbing),
+        policies=Policies(keeper),
         scans=Scans(lambda: [PoolFile.open(home.pool, hold=False)], operations),
         operations=operations,
         answers=answers,

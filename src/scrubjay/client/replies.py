@@ -15,9 +15,11 @@ __all__ = [
     "EvidenceLog",
     "Operation",
     "Page",
+    "Policy",
     "Pool",
     "Problem",
     "Progress",
+    "Scrubbing",
     "Sink",
     "Tenant",
     "Volume",
@@ -134,6 +136,34 @@ class Sink(Struct, frozen=True):
     findings: list[str]
 
 
+class Policy(Struct, frozen=True):
+    """What is promised about deadlines, and how fast upkeep may go for it."""
+
+    scrub_within_s: int
+    purge_within_s: int
+    scrub_idle_bytes_per_s: int
+    scrub_busy_bytes_per_s: int
+
+
+class Scrubbing(Struct, frozen=True):
+    """What waits to be overwritten, since when, until when, and how that goes."""
+
+    within_s: int
+    waiting_slots: int
+    waiting_since: dt.datetime | None
+    due_at: dt.datetime | None
+    leased_slots: int
+    leased_since: dt.datetime | None
+    withheld_slots: int
+    late_slots: int
+    done_slots: int
+    rate_bytes_per_s: int
+    done_by: dt.datetime | None
+    scrubbed_slots: int
+    missed_slots: int
+    failures: int
+
+
 class Pool(Struct, frozen=True):
     """The pool and how full it is."""
 
@@ -151,4 +181,5 @@ class Pool(Struct, frozen=True):
     volumes: int
     attached: int
     forgettings: int
+    scrubbing: Scrubbing
     sink: Sink

@@ -11,6 +11,8 @@ from scrubjay.base.units import SEGMENT_BYTES
 from scrubjay.control.forgetting import Forgetting
 from scrubjay.control.keeper import Keeper
 from scrubjay.control.liveness import Liveness
+from scrubjay.control.scrub_status import ScrubStatus, scrub_status
+from scrubjay.control.scrubbing import Scrubbing
 from scrubjay.sinks.sink import Sink
 
 __all__ = ["PoolStatus", "Pools", "SinkStatus"]
@@ -44,6 +46,7 @@ class PoolStatus:
     volumes: int
     attached: int
     forgettings: int
+    scrubbing: ScrubStatus
     sink: SinkStatus
 
 
@@ -51,12 +54,19 @@ class Pools:
     """What the API says of pools; there is one."""
 
     def __init__(
-        self, keeper: Keeper, sink: Sink, *, liveness: Liveness, forgetting: Forgetting
+        self,
+        keeper: Keeper,
+        sink: Sink,
+        *,
+        liveness: Liveness,
+        forgetting: Forgetting,
+        scrubbing: Scrubbing,
     ) -> None:
         self._keeper = keeper
         self._sink = sink
         self._liveness = liveness
         self._forgetting = forgetting
+        self._scrubbing = scrubbing
 
     def status(self, pool_id: uuid.UUID | None = None) -> PoolStatus:
         """Return how the pool is; NotFound for the id of another."""
@@ -84,6 +94,7 @@ class Pools:
             volumes=len(volumes),
             attached=sum(map(self._liveness.attached, volumes)),
             forgettings=self._forgetting.pending(),
+            scrubbing=scrub_status(self._scrubbing, self._keeper.now()),
             sink=SinkStatus(
                 kind=self._sink.kind,
                 epoch=pool.epoch,

@@ -16,14 +16,16 @@ from msgspec import Meta, Struct
 
 from scrubjay.base.errors import Corrupt
 from scrubjay.base.ids import BranchNo, LineageNo, TenantNo, VolumeId
-from scrubjay.base.units import VOLUME_BYTES_MAX, VOLUME_BYTES_MIN
+from scrubjay.base.units import MIB, TIB, VOLUME_BYTES_MAX, VOLUME_BYTES_MIN
 
 __all__ = [
     "CERTIFICATE_PREFIX",
     "ENTRY_PREFIX",
     "FRONTIER_KEY",
     "OUTSTANDING_PREFIX",
+    "POLICY_KEY",
     "POOL_KEY",
+    "SCRUB_KEY",
     "SIGNER_KEY",
     "BirthRecord",
     "BranchRecord",
@@ -32,8 +34,10 @@ __all__ = [
     "DestructionRecord",
     "ForgettingRecord",
     "LineageRecord",
+    "PolicyRecord",
     "PoolRecord",
     "RemainsRecord",
+    "ScrubRecord",
     "SignerRecord",
     "TenantRecord",
     "VolumeRecord",
@@ -66,10 +70,17 @@ FRONTIER_KEY = b"m"
 ENTRY_PREFIX = b"e"
 CERTIFICATE_PREFIX = b"c"
 OUTSTANDING_PREFIX = b"q"
+POLICY_KEY = b"y"
+SCRUB_KEY = b"z"
+WITHIN_S_MIN, WITHIN_S_MAX = 60, 366 * 86_400
+"""A deadline that can be met, and one that somebody will live to see."""
+RATE_MIN, RATE_MAX = MIB, TIB
 _U24 = Annotated[int, Meta(ge=1, lt=1 << 24)]
 _U32 = Annotated[int, Meta(ge=1, lt=1 << 32)]
 _U64 = Annotated[int, Meta(ge=0)]
 _Size = Annotated[int, Meta(ge=VOLUME_BYTES_MIN, le=VOLUME_BYTES_MAX, multiple_of=4096)]
+_Within = Annotated[int, Meta(ge=WITHIN_S_MIN, le=WITHIN_S_MAX)]
+_Rate = Annotated[int, Meta(ge=RATE_MIN, le=RATE_MAX)]
 _Moment = Annotated[dt.datetime, Meta(tz=True)]
 _Blinding = Annotated[str, Meta(pattern="^([0-9a-f]{32})?$")]
 _Digest = Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")]
@@ -227,6 +238,42 @@ class CertificateRecord(_Record, frozen=True):
     scrubbed_index: _U64 = 0
     worth: str = ""
     """The grade: Clear, Purge or CONDITIONAL."""
+
+
+class PolicyRecord(_Record, frozen=True, omit_defaults=False):
+    """Key `y`: what the pool's owner promises, and how fast upkeep may go for it.
+
+    There is none until somebody changes it. Then all of it is written down, so that a
+    default which a later version changes does not change what was chosen.
+    """
+
+    scrub_within_s: _Within = 86_400
+    """Freed slots are overwritten within this time."""
+    purge_within_s: _Within = 86_400
+    """Overwritten sectors of a live volume are forgotten within this time."""
+    scrub_idle_bytes_per_s: _Rate = 256 * MIB
+    """While nobody else uses the device."""
+    scrub_busy_bytes_per_s: _Rate = 8 * MIB
+    """While others do; a deadline that would be missed raises it."""
+
+
+class ScrubRecord(_Record, frozen=True):
+    """Key `z`: what scrubbing has done since the pool was made; none before the first slot."""
+
+    slots: _U64 = 0
+    """Overwritten, and read back as they should."""
+    pages: _U64 = 0
+    """Pages of 4096 bytes in those slots."""
+    pages_read: _U64 = 0
+    """And those of them that were read back."""
+    cached_slots: _U64 = 0
+    """Slots of which pages may have been read from the system's cache."""
+    failures: _U64 = 0
+    """Times that a slot could not be overwritten, or did not read back as it should."""
+    missed_slots: _U64 = 0
+    """Slots whose deadline was missed."""
+    missed_until_s: _U64 = 0
+    """Of slots that wait since this second (since 1970) or before, that is told already."""
 
 
 _RecordT = TypeVar("_RecordT", bound=_Record)

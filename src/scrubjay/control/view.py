@@ -14,8 +14,10 @@ from scrubjay.control.records import (
     CertificateRecord,
     ForgettingRecord,
     LineageRecord,
+    PolicyRecord,
     PoolRecord,
     RemainsRecord,
+    ScrubRecord,
     SignerRecord,
     TenantRecord,
     VolumeRecord,
@@ -56,6 +58,20 @@ class View:
         if value is None:
             raise Corrupt("pool: no record of its own, expected one")
         return records.decode(PoolRecord, value, where="pool")
+
+    def policy(self) -> PolicyRecord:
+        """Return what the pool promises: the defaults, until somebody changed them."""
+        value = self._source.get(records.POLICY_KEY)
+        if value is None:
+            return PolicyRecord()
+        return records.decode(PolicyRecord, value, where="policy")
+
+    def scrubbed(self) -> ScrubRecord:
+        """Return what scrubbing has done so far."""
+        value = self._source.get(records.SCRUB_KEY)
+        if value is None:
+            return ScrubRecord()
+        return records.decode(ScrubRecord, value, where="scrubbing")
 
     def tenant(self, tenant: TenantNo) -> TenantRecord:
         """Return a tenant."""

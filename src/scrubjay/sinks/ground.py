@@ -14,7 +14,7 @@ from pathlib import Path
 
 from scrubjay.sinks.sink import Grade, Worth
 
-__all__ = ["assess"]
+__all__ = ["assess", "assess_device"]
 
 _IN_PLACE = frozenset({"ext2", "ext3", "ext4", "xfs", "jfs", "vfat", "exfat"})
 _COPY_ON_WRITE = frozenset(
@@ -25,6 +25,7 @@ _NETWORK = frozenset(
     {"9p", "afs", "ceph", "cifs", "glusterfs", "lustre", "nfs", "nfs4", "smb3", "virtiofs"}
 )
 _VIRTUAL_DISKS = ("vd", "xvd", "nbd", "rbd")
+_GOOD = "overwriting happens in place, but for sectors that the drive has replaced"
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
@@ -51,8 +52,14 @@ def assess(fd: int, root: Path = Path("/")) -> Worth:
         flaw = "its journal keeps copies of what is written"
     if flaw:
         return Worth(Grade.CONDITIONAL, f"{mount.kind} on {disk}", flaw)
-    reason = "overwriting happens in place, but for sectors that the drive has replaced"
-    return Worth(Grade.CLEAR, f"{mount.kind} on {disk}", reason)
+    return Worth(Grade.CLEAR, f"{mount.kind} on {disk}", _GOOD)
+
+
+def assess_device(number: str, root: Path = Path("/")) -> Worth:
+    """Assess a block device that is used without a file system, by its "major:minor"."""
+    device = (root / "sys/dev/block" / number).resolve()
+    disk, flaw = _disk(device, root)
+    return Worth(Grade.CONDITIONAL, disk, flaw) if flaw else Worth(Grade.CLEAR, disk, _GOOD)
 
 
 def _why_not(kind: str) -> str:
