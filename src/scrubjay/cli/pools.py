@@ -143,7 +143,7 @@ def _scrubbing(pool: Pool) -> list[tuple[str, str]]:
     """Say what waits to be overwritten, and loudly what waits for too long."""
     scrub = pool.scrubbing
     within = duration_text(scrub.within_s)
-    facts = [("to be scrubbed", _waiting(pool) if scrub.waiting_slots else "nothing")]
+    facts = [("to scrub", _waiting(pool) if scrub.waiting_slots else "nothing")]
     if scrub.leased_slots:
         slots = counted(scrub.leased_slots, "slot")
         facts.append(
@@ -157,7 +157,7 @@ def _scrubbing(pool: Pool) -> list[tuple[str, str]]:
         facts.append(("LATE", f"{slots} not overwritten within {within}, as was promised"))
     if scrub.missed_slots:
         slots = counted(scrub.missed_slots, "slot")
-        facts.append(("missed deadlines", f"{slots} since the pool was made"))
+        facts.append(("missed", f"{slots} since the pool was made"))
     return facts
 
 
