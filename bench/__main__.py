@@ -33,6 +33,7 @@ FULL = Extent(
     disk_bytes=2 * GIB,
     overwrite_bytes=8 * GIB,
     mapped_bytes=TIB,
+    scrubbed_bytes=20 * GIB,
 )
 QUICK = replace(
     FULL,
@@ -40,6 +41,7 @@ QUICK = replace(
     disk_bytes=GIB // 2,
     overwrite_bytes=GIB,
     mapped_bytes=64 * GIB,
+    scrubbed_bytes=2 * GIB,
 )
 ON_DISK = Path("/var/tmp")  # noqa: S108 - a folder made by tempfile goes there, and /tmp may be memory
 WIDTH = 160

@@ -11,6 +11,7 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -21,13 +22,16 @@ from bench.rows import FILL, SCRUBJAY
 from scrubjay.base.errors import Unavailable
 from scrubjay.base.units import MIB
 from scrubjay.client.connection import Connection
-from scrubjay.client.replies import Attachment, Operation, Page, Pool, Volume
+from scrubjay.client.replies import Attachment, Operation, Page, Pool, Scrubbing, Volume
 
 __all__ = ["Home", "Scrubjay", "server_pid"]
 
 TENANT = "bench"
 POOL_PER_VOLUME = 4
 """Room enough that cleaning is not what the rows side by side measure; a study does."""
+SCRUB_LOOK_S = 0.5
+SCRUB_STILL_S = 40
+"""Beside other users of the device 128 MiB, one commit, take 16 s."""
 CREDENTIALS = struct.Struct("iII")
 """Linux' `struct ucred`: pid, uid, gid."""
 
@@ -69,6 +73,28 @@ class Home:
         """Return once the volume is no longer served."""
         self._api.delete(f"attachments/{name}")
 
+    def destroy(self, name: str) -> None:
+        """Destroy a volume; return when its slots are free and wait to be scrubbed."""
+        doomed = self._api.get(f"volumes/{name}", Volume)
+        self._api.send("DELETE", f"volumes/{doomed.id}", Operation)
+        assert self._server is not None, "the home is served"
+        wait_for(lambda: self.scrubbing().waiting_slots > 0, of=self._server)
+
+    def scrubbing(self) -> Scrubbing:
+        """Return how scrubbing stands."""
+        (pool,) = self._api.get("pools", Page[Pool]).items
+        return pool.scrubbing
+
+    def wait_for_scrubbing(self) -> None:
+        """Return when nothing waits, or when all that waits is left to those who freed it."""
+        still_s = 0.0
+        scrubbing = self.scrubbing()
+        while scrubbing.waiting_slots and still_s < SCRUB_STILL_S:
+            time.sleep(SCRUB_LOOK_S)
+            before, scrubbing = scrubbing, self.scrubbing()
+            moves = before.scrubbed_slots != scrubbing.scrubbed_slots
+            still_s = 0.0 if moves else still_s + SCRUB_LOOK_S
+
     def age(self) -> None:
         """Write nearly every slot of the pool once, and destroy the volume that did it.
 
@@ -80,9 +106,8 @@ class Home:
         job = replace(FILL, span_bytes=size_bytes, total_bytes=size_bytes)
         fio.run(job, [self.attach("past")], seed=0)
         self.detach("past")
-        self._api.send("DELETE", "volumes/past", Operation)
-        assert self._server is not None, "the home is served"
-        wait_for(self._forgot, of=self._server)
+        self.destroy("past")
+        self.wait_for_scrubbing()
 
     def pids(self) -> list[int]:
         """Return the daemon."""
@@ -91,9 +116,6 @@ class Home:
     def drop_caches(self) -> None:
         """Put everything in the home out of the page cache."""
         evict(path for path in self._folder.rglob("*") if path.is_file())
-
-    def _forgot(self) -> bool:
-        return not self._api.get("volumes", Page[Volume]).items
 
     def _answers(self) -> bool:
         try:

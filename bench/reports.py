@@ -15,6 +15,7 @@ from bench import fio, machine
 from bench.fio import Job
 from bench.product import Home, server_pid
 from bench.rows import FILL, WORKING_SET_BYTES
+from scrubjay.base.errors import Unavailable
 from scrubjay.base.units import GIB, MIB, SECTOR_BYTES, TIB
 
 __all__ = ["STUDIES", "Extent", "Report", "Study"]
@@ -37,6 +38,7 @@ class Extent:
     disk_bytes: int
     overwrite_bytes: int
     mapped_bytes: int
+    scrubbed_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,12 +179,44 @@ def crowd(folder: Path, extent: Extent) -> list[Report]:
     ]
 
 
+def scrubbing(folder: Path, extent: Extent) -> list[Report]:
+    """Measure a neighbour while a destroyed volume is overwritten, and while nothing is.
+
+    Turns without come before and after, so that drift of the machine hits both alike. The
+    study fails where the scrubbing was over before the last turn with it was.
+    """
+    work = Job(rw="randrw", depth=1, span_bytes=WORKING_SET_BYTES, seconds=extent.seconds)
+    alone_us: list[float] = []
+    beside_us: list[float] = []
+    with _home(folder, pool_bytes=extent.scrubbed_bytes * 5 // 4 + 4 * WORKING_SET_BYTES) as home:
+        uri = _attached(home, "neighbour", size_bytes=WORKING_SET_BYTES)
+        _fill([uri], WORKING_SET_BYTES)
+        past = _attached(home, "past", size_bytes=extent.scrubbed_bytes)
+        _fill([past], extent.scrubbed_bytes)
+        home.detach("past")
+        alone_us += _p99s(work, uri, extent.turn_count)
+        home.destroy("past")
+        beside_us += _p99s(work, uri, extent.turn_count)
+        under_way = home.scrubbing().waiting_slots > 0
+        home.wait_for_scrubbing()
+        alone_us += _p99s(work, uri, extent.turn_count)
+    if not under_way:
+        raise Unavailable("scrubbing: over before the turns beside it were, expected it to last")
+    label = f"4k mixed beside {_size(extent.scrubbed_bytes)} being scrubbed"
+    ratio = median(beside_us) / median(alone_us)
+    return [
+        Report(name=f"{label}, p99 to that without", value=ratio, unit="x", target=1.2),
+        Report(name=f"{label}, p99 latency", value=median(beside_us) / 1000, unit="ms"),
+    ]
+
+
 STUDIES = (
     Study("create and attach", readiness),
     Study("memory", memory),
     Study("random overwrite with cleaning", cleaning),
     Study("mapped", mapped),
     Study("volumes busy at once", crowd),
+    Study("neighbour of scrubbing", scrubbing),
 )
 
 
@@ -199,6 +233,10 @@ def _home(folder: Path, *, pool_bytes: int) -> Iterator[Home]:
 def _attached(home: Home, name: str, *, size_bytes: int) -> str:
     home.create(name, size_bytes=size_bytes)
     return home.attach(name)
+
+
+def _p99s(job: Job, uri: str, turn_count: int) -> list[float]:
+    return [fio.run(job, [uri], seed=turn).p99_us for turn in range(1, turn_count + 1)]
 
 
 def _fill(uris: list[str], span_bytes: int) -> None:
