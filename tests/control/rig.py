@@ -19,14 +19,14 @@ from scrubjay.catalog.database import Database
 from scrubjay.catalog.operations import Operations as OperationRows
 from scrubjay.control.attachments import Attachments, Start
 from scrubjay.control.births import enter_births
-from scrubjay.control.certificates import Certificates, Within
+from scrubjay.control.certificates import Certificates
 from scrubjay.control.forgetting import Forgetting
 from scrubjay.control.grounds import Ground
 from scrubjay.control.keeper import Keeper
 from scrubjay.control.leases import Leases
 from scrubjay.control.liveness import Liveness
 from scrubjay.control.log import Log
-from scrubjay.control.looking import Looking, Place, Serving
+from scrubjay.control.looking import Looking, Serving
 from scrubjay.control.opening import create_pool, open_keeper
 from scrubjay.control.operations import Operations
 from scrubjay.control.policy import Policies
@@ -280,8 +280,14 @@ class Nobody:
 
 
 def evidence_over(
-    keeper: Keeper, sink: Sink, folder: Path, *, liveness: Liveness, serving: Serving
-) -> tuple[Log, Looking, Certificates]:
+    keeper: Keeper,
+    sink: Sink,
+    folder: Path,
+    *,
+    liveness: Liveness,
+    serving: Serving,
+    scrubbing: Scrubbing,
+) -> tuple[Log, Certificates]:
     """Open the log and the certificates of a home in a folder."""
     log = Log(keeper, Folder(folder / "evidence" / "log"))
     enter_births(keeper)
@@ -290,14 +296,13 @@ def evidence_over(
         sink,
         liveness=liveness,
         serving=serving,
-        places=[Place("memory", "memory")],
+        media=scrubbing.media,
         catalog=folder / "catalog.db",
         log=folder / "evidence" / "log",
         swaps=list,
     )
     envelopes = Folder(folder / "evidence")
-    certificates = Certificates(keeper, log, looking, envelopes=envelopes, within=Within())
-    return log, looking, certificates
+    return log, Certificates(keeper, log, looking, envelopes=envelopes, scrubbing=scrubbing)
 
 
 class World:
@@ -324,8 +329,21 @@ class World:
         self.operations = Operations(
             OperationRows(self.database), clock=self.clock, entropy=self.entropy
         )
-        self.log, self.looking, self.certificates = evidence_over(
-            self.keeper, self.sink, folder, liveness=self.liveness, serving=self.exporters
+        self.scrubbing = Scrubbing(
+            self.keeper,
+            self.open_for_scrubbing,
+            clock=self.clock,
+            busy=lambda _: False,
+            grounds=lambda: [Ground("memory", "memory", SOMEWHERE)],
+            on_missed=lambda change, missed: self.log.enter_missed(change, missed),
+        )
+        self.log, self.certificates = evidence_over(
+            self.keeper,
+            self.sink,
+            folder,
+            liveness=self.liveness,
+            serving=self.exporters,
+            scrubbing=self.scrubbing,
         )
         self.forgetting = Forgetting(
             self.keeper,
@@ -335,13 +353,6 @@ class World:
             operations=self.operations,
             certificates=self.certificates,
             clock=self.clock,
-        )
-        self.scrubbing = Scrubbing(
-            self.keeper,
-            self.open_for_scrubbing,
-            clock=self.clock,
-            busy=lambda _: False,
-            grounds=lambda: [Ground("memory", "memory", SOMEWHERE)],
         )
         self.policies = Policies(self.keeper)
         self.pools = Pools(

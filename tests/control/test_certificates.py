@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import uuid
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,42 +14,16 @@ from scrubjay.base.errors import Conflict, Corrupt, NotFound, Unavailable
 from scrubjay.base.ids import VolumeId
 from scrubjay.catalog.database import Database
 from scrubjay.control.births import enter_births
-from scrubjay.control.certificates import Certificates, Issued, Within
+from scrubjay.control.certificates import Certificates, Issued
 from scrubjay.control.keeper import Change
 from scrubjay.control.log import Log
 from scrubjay.control.records import birth_key, encode
+from scrubjay.evidence.entries import DeadlineMissed, parse_entry
 from scrubjay.evidence.folder import Folder
 from scrubjay.evidence.questions import Asked
 from scrubjay.evidence.report import Report, Verdict
-from scrubjay.evidence.statement import MediumScrubbed
 from scrubjay.evidence.verify import verify
 from tests.control.rig import World
-
-
-class Scrubber:
-    """Says what it is told to say."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.done_since: dt.datetime | None = None
-
-    def holds_from(self, moment: dt.datetime) -> bool:
-        """Whether any slot still holds bytes of a former use from this moment or before."""
-        return self.done_since is None or self.done_since < moment
-
-    def methods(self) -> Sequence[MediumScrubbed]:
-        """Return one medium's."""
-        (medium,) = self.world.looking.media()
-        return [
-            MediumScrubbed(
-                kind=medium.kind,
-                id=medium.id,
-                place=medium.place,
-                technique="overwrite",
-                method="CONDITIONAL",
-                reason="it is for tests",
-            )
-        ]
 
 
 def destroy(world: World, *names: str) -> list[uuid.UUID]:
@@ -269,57 +241,64 @@ def test_births_from_before_the_log_are_entered(world: World) -> None:
     assert checked(world, only(world.certificates)).failed == ()
 
 
-@pytest.fixture
-def scrubbing(world: World) -> Scrubber:
-    """A scrubber, with which the world's certificates have a second stage."""
-    scrubber = Scrubber(world)
-    world.certificates = Certificates(
-        world.keeper,
-        world.log,
-        world.looking,
-        envelopes=Folder(world.folder / "evidence"),
-        within=Within(),
-        scrubbing=scrubber,
-    )
-    world.forgetting._certificates = world.certificates  # noqa: SLF001 - wired anew
-    return scrubber
-
-
-def test_second_stage_waits_for_the_slots(world: World, scrubbing: Scrubber) -> None:
-    """Cleared, then scrubbed: only then is it said (I8)."""
-    world.written("a", tenant="acme")
+def test_second_stage_waits_for_the_slots(world: World) -> None:
+    """Freed, then scrubbed: only then is it said (I8)."""
+    world.written("a", tenant="acme", segments=5)
     destroy(world, "a")
     assert world.certificates.go_on()
-    assert only(world.certificates).record.cleared_at is None
     while world.forgetting.clear():
         pass
     assert world.certificates.go_on()
-    cleared_at = only(world.certificates).record.cleared_at
-    assert cleared_at is not None
-    scrubbing.done_since = cleared_at - dt.timedelta(seconds=1)
-    assert world.certificates.go_on()
-    scrubbing.done_since = cleared_at
+    assert not only(world.certificates).record.scrubbed
+    while world.scrubbing.turn():
+        pass
     assert not world.certificates.go_on()
     issued = only(world.certificates)
-    assert issued.record.scrubbed
     report = checked(world, issued)
     assert report.failed == ()
     assert report.first is not None
-    assert world.certificates.find(issued.record.forgotten) == issued
-
-
-def test_second_stage_counts_the_slots(world: World, scrubbing: Scrubber) -> None:
-    """As many as the volume held."""
-    world.written("a", tenant="acme", segments=5)
-    destroy(world, "a")
-    while world.forgetting.clear():
-        pass
-    scrubbing.done_since = dt.datetime.max.replace(tzinfo=dt.UTC)
-    assert not world.certificates.go_on()
-    report = checked(world, only(world.certificates))
     assert report.statement is not None
     (look,) = report.statement.predicate.verified
     assert (look.total, look.examined, look.mismatches) == (5, 5, 0)
+    assert world.certificates.find(issued.record.forgotten) == issued
+
+
+def test_later_volume_does_not_hold_a_second_stage_back(world: World) -> None:
+    """Only what was freed by then counts."""
+    world.written("a", tenant="acme")
+    destroy(world, "a")
+    while world.forgetting.clear():
+        pass
+    while world.scrubbing.turn():
+        pass
+    world.written("b", tenant="acme")
+    destroy(world, "b")
+    while world.forgetting.clear():
+        pass
+    assert world.certificates.go_on()
+    assert [bool(each.record.scrubbed) for each in world.certificates.page(after=b"", limit=9)] == [
+        True,
+        False,
+    ]
+
+
+def test_deadline_that_is_missed_stands_in_the_log(world: World) -> None:
+    """It is published, never hidden."""
+    world.written("a", tenant="acme")
+    destroy(world, "a")
+    while world.forgetting.clear():
+        pass
+    world.clock.now += 2 * 86_400 * 1_000_000_000
+    while world.scrubbing.turn():
+        pass
+    size = world.log.publish()
+    entries = [parse_entry(world.log.published.entry(index, size)) for index in range(size)]
+    (missed,) = [each for each in entries if isinstance(each, DeadlineMissed)]
+    assert missed.deadline == "scrub_within"
+    world.certificates.go_on()
+    report = checked(world, only(world.certificates))
+    assert report.failed == ()
+    assert any("missed" in each for each in report.remarks)
 
 
 def test_key_of_the_log_stays_and_is_not_in_clear_anywhere(world: World) -> None:

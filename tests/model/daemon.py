@@ -11,15 +11,17 @@ from scrubjay.catalog.database import Database
 from scrubjay.catalog.operations import Operations as OperationRows
 from scrubjay.control.attachments import Attachments, Exporters
 from scrubjay.control.forgetting import Forgetting
+from scrubjay.control.grounds import Ground
 from scrubjay.control.keeper import Keeper
 from scrubjay.control.leases import Leases
 from scrubjay.control.liveness import Liveness
 from scrubjay.control.opening import open_keeper
 from scrubjay.control.operations import Operations
+from scrubjay.control.scrubbing import Scrubbing
 from scrubjay.control.tenants import Tenants
 from scrubjay.control.volumes import Volumes
 from scrubjay.sinks.sink import Sink
-from tests.control.rig import Hands, Nobody, evidence_over
+from tests.control.rig import SOMEWHERE, Hands, Nobody, evidence_over
 
 __all__ = ["Daemon"]
 
@@ -66,8 +68,20 @@ class Daemon:
         volumes = Volumes(keeper, liveness)
         attachments = Attachments(keeper, liveness, exporters)
         operations = Operations(OperationRows(database), clock=clock, entropy=entropy)
-        _, _, certificates = evidence_over(
-            keeper, sink, folder, liveness=liveness, serving=Nobody()
+        scrubbing = Scrubbing(
+            keeper,
+            list,
+            clock=clock,
+            busy=lambda _: False,
+            grounds=lambda: [Ground("memory", "memory", SOMEWHERE)],
+        )
+        _, certificates = evidence_over(
+            keeper,
+            sink,
+            folder,
+            liveness=liveness,
+            serving=Nobody(),
+            scrubbing=scrubbing,
         )
         forgetting = Forgetting(
             keeper,

@@ -11,7 +11,7 @@ from scrubjay.api.application import make_application
 from scrubjay.api.server import Server, listen
 from scrubjay.api.services import Services
 from scrubjay.app.ambient import SystemClock, SystemEntropy
-from scrubjay.app.evidence import open_evidence
+from scrubjay.app.evidence import open_certificates, open_log
 from scrubjay.app.home import Home
 from scrubjay.app.upkeep import Upkeep
 from scrubjay.base.errors import ScrubjayError
@@ -23,7 +23,6 @@ from scrubjay.control.forgetting import Forgetting
 from scrubjay.control.grounds import ground_of
 from scrubjay.control.leases import Leases
 from scrubjay.control.liveness import Liveness
-from scrubjay.control.looking import Place
 from scrubjay.control.opening import open_keeper
 from scrubjay.control.operations import Operations
 from scrubjay.control.policy import Policies
@@ -75,13 +74,23 @@ def open_parts(
     operations = Operations(OperationRows(database), clock=clock, entropy=entropy)
     parts.callback(operations.stop, _WORK_TIMEOUT_S)
     volumes = Volumes(keeper, liveness)
-    log, certificates = open_evidence(
+    log = open_log(home, keeper)
+    scrubbing = Scrubbing(
+        keeper,
+        lambda: [DirectFile.open(home.pool, hold=False)],
+        clock=clock,
+        busy=Traffic.beneath(home.pool, clock),
+        grounds=lambda: [ground_of(home.pool)],
+        on_missed=log.enter_missed,
+    )
+    certificates = open_certificates(
         home,
         keeper,
         sink,
+        log,
         liveness=liveness,
         serving=exporters,
-        places=[Place("file", str(home.pool))],
+        scrubbing=scrubbing,
     )
     forgetting = Forgetting(
         keeper,
@@ -108,13 +117,6 @@ def open_parts(
     parts.callback(upkeep.stop)
     forgetting.start()
     parts.callback(forgetting.stop)
-    scrubbing = Scrubbing(
-        keeper,
-        lambda: [DirectFile.open(home.pool, hold=False)],
-        clock=clock,
-        busy=Traffic.beneath(home.pool, clock),
-        grounds=lambda: [ground_of(home.pool)],
-    )
     scrubbing.start()
     parts.callback(scrubbing.stop)
 

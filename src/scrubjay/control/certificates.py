@@ -2,8 +2,7 @@
 
     due         entered by the rotation's commit: which volumes, which epochs
     forgotten   everything was looked at; the envelope is a durable file, its leaf in the log
-    cleared     all slots are free, since a moment on record
-    scrubbed    no slot holds bytes from before that moment: the second envelope and leaf
+    scrubbed    no slot holds bytes from then or before: the second envelope and leaf
 
 A crash before a leaf's commit leaves a file that no record names; what is due is issued
 anew, with what is true then. A record under `q` tells that a stage is outstanding.
@@ -24,7 +23,8 @@ import msgspec
 import structlog
 
 from scrubjay.base.errors import Conflict, Corrupt, NotFound, ScrubjayError
-from scrubjay.base.ids import Epoch, LineageNo, VolumeId
+from scrubjay.base.ids import Epoch, VolumeId
+from scrubjay.control.grounds import ScrubbedMedium
 from scrubjay.control.keeper import Change, Keeper
 from scrubjay.control.log import Log, append
 from scrubjay.control.looking import Looking, ended
@@ -38,7 +38,6 @@ from scrubjay.control.records import (
     encode,
     named_key,
     outstanding_key,
-    remains_key,
 )
 from scrubjay.control.view import View
 from scrubjay.evidence.bundle import make_bundle
@@ -51,8 +50,9 @@ from scrubjay.evidence.statement import Forgotten, MediumScrubbed
 from scrubjay.evidence.strict import decode as decode_strictly
 from scrubjay.evidence.strict import encode as encode_strictly
 from scrubjay.evidence.tiles import Files
+from scrubjay.media.erase import SAMPLED_PAGES
 
-__all__ = ["Certificates", "Issued", "Scrubbing", "Within", "enter_due"]
+__all__ = ["Certificates", "Issued", "Scrubbing", "enter_due"]
 
 _DIGEST = re.compile("[0-9a-f]{8,64}")
 _SHOWN_MAX = 20
@@ -62,21 +62,13 @@ _log = structlog.get_logger(__name__)
 class Scrubbing(Protocol):
     """What a scrubber knows."""
 
-    def holds_from(self, moment: dt.datetime) -> bool:
-        """Whether any slot still holds bytes of a former use from this moment or before."""
+    def waits_since(self, at: dt.datetime) -> int | None:
+        """Return since which second bytes of a use that had ended by `at` are left; None: none."""
         ...
 
-    def methods(self) -> Sequence[MediumScrubbed]:
-        """Return how the slots of each medium are scrubbed, and what that is worth."""
+    def media(self) -> Sequence[ScrubbedMedium]:
+        """Describe how the slots of each medium are scrubbed, and what that is worth."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Within:
-    """What is promised, in seconds."""
-
-    scrub_s: int = 24 * 3600
-    purge_s: int = 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,14 +108,12 @@ class Certificates:
         looking: Looking,
         *,
         envelopes: Files,
-        within: Within,
-        scrubbing: Scrubbing | None = None,
+        scrubbing: Scrubbing,
     ) -> None:
         self._keeper = keeper
         self._log = log
         self._looking = looking
         self._envelopes = envelopes
-        self._within = within
         self._scrubbing = scrubbing
         self._lock = threading.Lock()
 
@@ -164,6 +154,8 @@ class Certificates:
 
     def _issue_forgotten(self, due: Issued, *, now: dt.datetime) -> bool:
         dropped_at = max(now, self._looking.last_of(due.record))
+        with self._keeper.reading() as view:
+            policy = view.policy()
         record, found = due.record, self._looking.after(due.record, since=dropped_at)
         certificate = certify_forgotten(
             Facts(
@@ -178,8 +170,8 @@ class Certificates:
                 media=found.media,
                 held=found.held,
                 looked=found.looked,
-                scrub_within_s=self._within.scrub_s,
-                purge_within_s=self._within.purge_s,
+                scrub_within_s=policy.scrub_within_s,
+                purge_within_s=policy.purge_within_s,
                 logged=self._looking.logged(since=dropped_at),
                 assumed=self._looking.assumed(),
             ),
@@ -201,51 +193,34 @@ class Certificates:
             change.put(named_key(certificate.digest), due.key)
             for volume in map(VolumeId, record.volumes):
                 _note_certificate(change, volume, certificate.digest)
-            if self._scrubbing is None:
-                change.delete(outstanding_key(due.key))
         _log.info("certificate.issued", certificate=certificate.digest, worth=issued.worth)
         return True
 
     def _finished(self, each: Issued) -> bool:
-        """Bring one certificate as far as it can be; return whether nothing is to come."""
-        if self._scrubbing is None or not each.record.forgotten:
+        """Issue a second stage where it can be; return whether nothing is to come."""
+        issued_at = each.record.issued_at
+        if issued_at is None or self._scrubbing.waits_since(issued_at) is not None:
             return False
-        record = each.record
-        if record.cleared_at is None:
-            with self._keeper.changing(frees=True) as change:
-                if not _is_cleared(change, record):
-                    return False
-                assert record.issued_at is not None, "it has its first stage"
-                cleared_at = max(self._keeper.now(), record.issued_at)
-                record = msgspec.structs.replace(record, cleared_at=cleared_at)
-                change.put(each.key, encode(record))
-        assert record.cleared_at is not None, "it was just set"
-        if self._scrubbing.holds_from(record.cleared_at):
-            return False
-        self._issue_scrubbed(Issued(each.key, record), self._scrubbing.methods())
+        self._issue_scrubbed(each)
         return True
 
-    def _issue_scrubbed(self, each: Issued, media: Sequence[MediumScrubbed]) -> None:
-        record = each.record
+    def _issue_scrubbed(self, each: Issued) -> None:
+        record, media = each.record, self._scrubbing.media()
         first = self._certificate(record.forgotten)
         with self._keeper.reading() as view:
             slots = sum(
                 ended(view.birth_record(VolumeId(volume))).slots for volume in record.volumes
             )
-        assert record.cleared_at is not None, "slots are free since then"
-        now = max(self._keeper.now(), record.cleared_at)
+        assert record.issued_at is not None, "it has its first stage"
+        now = max(self._keeper.now(), record.issued_at)
         later = self._looking.later(first)
-        method = (
-            "each slot was overwritten: by zeros, of which samples were read back, or to its end"
-            " by the ciphertext of a later volume"
-        )
         certificate = certify_scrubbed(
             ScrubFacts(
                 issued_at=now,
-                media=tuple(media),
+                media=tuple(map(_scrubbed, media)),
                 held=later.held,
                 looked=(
-                    *(Looked("medium", each.id, method, now, slots, slots, 0) for each in media),
+                    *(_looked(medium, now, slots) for medium in media),
                     *later.looked,
                 ),
                 asserted=later.asserted,
@@ -346,9 +321,26 @@ def _decode(key: bytes, value: bytes) -> CertificateRecord:
     return decode(CertificateRecord, value, where=f"pool key {key.hex()}")
 
 
-def _is_cleared(view: View, record: CertificateRecord) -> bool:
-    births = (view.birth_record(VolumeId(volume)) for volume in record.volumes)
-    return all(view.get(remains_key(LineageNo(each.lineage))) is None for each in births)
+def _scrubbed(medium: ScrubbedMedium) -> MediumScrubbed:
+    ground = medium.ground
+    return MediumScrubbed(
+        kind=ground.kind,
+        id=str(medium.id),
+        place=ground.place,
+        technique=medium.technique,
+        method=ground.grade.value,
+        reason=ground.reason,
+    )
+
+
+def _looked(medium: ScrubbedMedium, at: dt.datetime, slots: int) -> Looked:
+    """Tell of the slots: each is done, or it would wait still."""
+    read = "past the system's cache" if medium.reads == "device" else "through the system's cache"
+    method = (
+        f"each slot was overwritten: by zeros, of which {SAMPLED_PAGES} pages a slot were read"
+        f" back {read}, or to its end by the ciphertext of a later volume"
+    )
+    return Looked("medium", str(medium.id), method, at, slots, slots, 0)
 
 
 def _note_certificate(change: Change, volume: VolumeId, digest: str) -> None:

@@ -6,11 +6,13 @@ folder, published from the pool; they can be made anew from it at any time.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from scrubjay.base.errors import Corrupt
+from scrubjay.control.deadlines import Missed
 from scrubjay.control.keeper import Change, Keeper
 from scrubjay.control.records import (
     FRONTIER_KEY,
@@ -21,6 +23,7 @@ from scrubjay.control.records import (
 )
 from scrubjay.control.view import View
 from scrubjay.evidence import log as published
+from scrubjay.evidence.entries import DeadlineMissed, pack_entry
 from scrubjay.evidence.merkle import Frontier
 from scrubjay.evidence.note import Signer, VerifierKey
 from scrubjay.evidence.tiles import Files
@@ -59,6 +62,17 @@ class Log:
         """Return the newest signed checkpoint, "" before the first."""
         known = self.published.checkpoint()
         return "" if known is None else str(known[1])
+
+    def enter_missed(self, change: Change, missed: Missed) -> None:
+        """Enter that deadlines of the pool's slots were missed."""
+        entry = DeadlineMissed(
+            at=self._keeper.now(),
+            subject=hashlib.sha256(missed.pool.bytes).hexdigest(),
+            deadline="scrub_within",
+            due_at=missed.due_at,
+            reason=missed.reason,
+        )
+        append(change, pack_entry(entry))
 
     def publish(self) -> int:
         """Publish what the pool holds; return how many entries the signed log has now.

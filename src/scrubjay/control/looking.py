@@ -15,6 +15,7 @@ from typing import Literal, Protocol, TypeVar, cast, get_args
 from scrubjay.base.errors import Invalid
 from scrubjay.base.ids import LineageNo, TenantNo, VolumeId
 from scrubjay.control.births import digest_of_birth, subject_of, tenant_of
+from scrubjay.control.grounds import ScrubbedMedium
 from scrubjay.control.keeper import Keeper
 from scrubjay.control.liveness import Liveness
 from scrubjay.control.records import BirthRecord, CertificateRecord, DestructionRecord
@@ -27,14 +28,13 @@ from scrubjay.evidence.statement import (
     CopyKind,
     End,
     Ledger,
-    MediumKind,
     SinkDropped,
     Subject,
 )
 from scrubjay.keys import path
 from scrubjay.sinks.sink import Part, Sink
 
-__all__ = ["Found", "Later", "Looking", "Place", "Serving", "ended"]
+__all__ = ["Found", "Later", "Looking", "Serving", "ended"]
 
 _T = TypeVar("_T")
 _SinkKind = Literal["file", "tpm2", "pkcs11", "memory"]
@@ -56,14 +56,6 @@ class Serving(Protocol):
     def connected(self) -> set[VolumeId]:
         """Return the volumes whose exporters the daemon speaks with."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a medium of the pool lies, in the order of the pool's media."""
-
-    kind: MediumKind
-    place: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +87,7 @@ class Looking:
         *,
         liveness: Liveness,
         serving: Serving,
-        places: Sequence[Place],
+        media: Callable[[], Sequence[ScrubbedMedium]],
         catalog: Path,
         log: Path,
         swaps: Callable[[], Sequence[str]],
@@ -104,7 +96,7 @@ class Looking:
         self._sink = sink
         self._liveness = liveness
         self._serving = serving
-        self._places = places
+        self._media = media
         self._catalog = catalog
         self._log = log
         self._swaps = swaps
@@ -113,14 +105,6 @@ class Looking:
         """Return the volumes of a certificate, as evidence speaks of them."""
         with self._keeper.reading() as view:
             return tuple(_subject(view, view.birth_record(VolumeId(v))) for v in record.volumes)
-
-    def media(self) -> tuple[Medium, ...]:
-        """Return the media of the pool."""
-        ids = dict.fromkeys(each.medium_id for each in self._keeper.pool.copies())
-        return tuple(
-            Medium(place.kind, str(medium), place.place)
-            for medium, place in zip(ids, self._places, strict=True)
-        )
 
     def last_of(self, record: CertificateRecord) -> dt.datetime:
         """Return the last moment on record before the sink dropped the old epoch."""
@@ -151,7 +135,9 @@ class Looking:
 
         return Found(
             sinks=tuple(_dropped(each) for each in parts if not each.residue),
-            media=self.media(),
+            media=tuple(
+                Medium(each.ground.kind, str(each.id), each.ground.place) for each in self._media()
+            ),
             held=(
                 Held("nodes", pool, "the pool's tree", "keys"),
                 Held("cache", "daemon", _HOST, "keys"),

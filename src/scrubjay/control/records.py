@@ -232,8 +232,6 @@ class CertificateRecord(_Record, frozen=True):
     """Digest of the first stage; "" until it is issued."""
     forgotten_index: _U64 = 0
     issued_at: _Moment | None = None
-    cleared_at: _Moment | None = None
-    """When all their slots were seen to be free: what waits since later is not theirs."""
     scrubbed: _Digest = ""
     scrubbed_index: _U64 = 0
     worth: str = ""
