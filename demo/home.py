@@ -91,6 +91,14 @@ class Home:
         prove(done.state == "done", f"destroying {name} {done.state}: {done.problem}")
         return msgspec.json.decode(done.result, type=_End).certificate
 
+    def wait_until_scrubbed(self, certificate: str) -> None:
+        """Return when a certificate says that the slots were overwritten too."""
+
+        def ended() -> bool:
+            return self._api.get(f"certificates/{certificate}", Certificate).stage == "scrubbed"
+
+        _wait_for(ended)
+
     def hand_over(self, certificate: str, folder: Path) -> None:
         """Write what an auditor gets: the certificate, and apart from it the log's key."""
         self._api.get(f"certificates/{certificate}", Certificate)

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from scrubjay.base.units import SEGMENT_BYTES, SLOTS_OFFSET_BYTES
 
-__all__ = ["changed", "fronts"]
+__all__ = ["ZEROS", "changed", "fronts"]
 
 FRONT_BYTES = 4096
 """Whoever writes into a slot begins at its front (docs/format/log.md)."""
+ZEROS = hashlib.sha256(bytes(FRONT_BYTES)).digest()
+"""The front of a slot that was overwritten with zeros."""
 
 
 def fronts(pool: Path) -> list[bytes]:

@@ -16,11 +16,11 @@ from demo.pattern import EMPTY, Pattern
 from demo.programs import run
 from demo.report import GIB, MIB, Report, number, prove, size
 from demo.search import BLOCK_BYTES, Probes, blocks_of, walk
-from demo.slots import changed, fronts
+from demo.slots import ZEROS, changed, fronts
 
 __all__ = ["STEPS", "Story"]
 
-STEPS = 13
+STEPS = 14
 ALICE, BOB = "alice", "bob"
 DISK = "alice-disk"
 SOURCE_BYTES_MAX = 64 * MIB
@@ -57,7 +57,8 @@ class Story:
         self._kill(uri)
         self._read_back(tree, image)
         certificate = self._destroy()
-        patterns = self._reuse(slots, written)
+        scrubbed = self._scrub(certificate, slots)
+        patterns = self._reuse(slots, scrubbed)
         self._search(probes, "once more")
         self._rebuild(patterns)
         self._audit(certificate)
@@ -149,7 +150,16 @@ class Story:
             step.proven("with the key sink of now, the thief's copy opens no more")
             return certificate
 
-    def _reuse(self, slots: set[int], written: Sequence[bytes]) -> list[Pattern]:
+    def _scrub(self, certificate: str, slots: set[int]) -> list[bytes]:
+        with self._report.step("wait until her slots are overwritten") as step:
+            self.home.wait_until_scrubbed(certificate)
+            now = fronts(self.home.pool)
+            left = [slot for slot in slots if now[slot] != ZEROS]
+            prove(not left, f"{len(left)} of Alice's {len(slots)} slots hold something still")
+            step.proven(f"{number(len(slots), 'slot')} read as zeros, and a second certificate")
+            return now
+
+    def _reuse(self, slots: set[int], scrubbed: Sequence[bytes]) -> list[Pattern]:
         patterns: list[Pattern] = []
         read_bytes = 0
         left = set(slots)
@@ -167,7 +177,7 @@ class Story:
                     pattern.write(disk)
                     read_bytes += pattern.check(disk)
                 self.home.detach(pattern.name)  # which gives back the slots that he did not fill
-                left = slots - changed(written, fronts(self.home.pool))
+                left = slots - changed(scrubbed, fronts(self.home.pool))
                 step.advance(len(slots) - len(left), len(slots))
             step.proven(
                 f"{number(len(patterns), 'volume')}, {size(read_bytes)} read: nothing but zeros,"

@@ -335,7 +335,7 @@ class World:
             clock=self.clock,
             busy=lambda _: False,
             grounds=lambda: [Ground("memory", "memory", SOMEWHERE)],
-            on_missed=lambda change, missed: self.log.enter_missed(change, missed),
+            on_missed=lambda change, missed: self.log.enter_missed(change, missed),  # noqa: PLW0108 - made later
         )
         self.log, self.certificates = evidence_over(
             self.keeper,
