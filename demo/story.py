@@ -90,6 +90,7 @@ class Story:
         with self._report.step("init, serve, two tenants, a volume") as step:
             self.home.init(pool_bytes=POOL_BYTES)
             self.home.serve()
+            self.home.hurry()
             for name in (ALICE, BOB):
                 self.home.create_tenant(name)
             self.home.create_volume(DISK, tenant=ALICE, size_bytes=image.stat().st_size)
