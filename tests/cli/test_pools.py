@@ -45,7 +45,16 @@ def _told(**changed: object) -> list[tuple[str, str]]:
         attached=0,
         forgettings=0,
         scrubbing=Scrubbing(**(values | changed)),
-        sink=Sink(kind="file", epoch=1, worth="Clear", findings=[]),
+        sink=Sink(
+            kind="file",
+            epoch=1,
+            worth="Clear",
+            findings=[],
+            members=[],
+            expelled=[],
+            owed=[],
+            budget=None,
+        ),
     )
     return pools._scrubbing(pool)  # noqa: SLF001 - what `pool status` says of it
 

@@ -6,9 +6,10 @@ import contextlib
 from collections.abc import Iterator
 
 from scrubjay.app.home import Home
+from scrubjay.app.mirroring import settle_plan
+from scrubjay.app.places import open_pool_medium
+from scrubjay.app.sinks import open_sink
 from scrubjay.base.ports import Entropy
-from scrubjay.media.file import PoolFile
-from scrubjay.sinks.file import FileSink
 from tests.model.daemon import Daemon
 from tests.model.exporters import Exporter, LocalExporters
 
@@ -46,11 +47,12 @@ def opened(home: Home, entropy: Entropy) -> Iterator[Opened]:
     """Open a home as `scrubjay serve` does; whatever is still served at the end is killed."""
     with contextlib.ExitStack() as parts:
         parts.enter_context(home.held())
-        sink = FileSink.open(home.sink, entropy)
+        settle_plan(home, entropy)
+        sink = open_sink(home, entropy)
         parts.callback(sink.close)
-        pool = PoolFile.open(home.pool, hold=True)
+        pool = open_pool_medium(home, hold=True)
         parts.callback(pool.close)
-        handle = PoolFile.open(home.pool, hold=False)
+        handle = open_pool_medium(home, hold=False)
         parts.callback(handle.close)
         exporters = LocalExporters(
             lambda: daemon.leases, lambda: handle, on_slot=lambda *_: None, revive=lambda: None

@@ -1,8 +1,12 @@
 """The home: what lies where, of which version, and who holds it.
 
 VERSION      "scrubjay home 1", written last when a home is made
-pool         the pool's file
-sink         the epoch keys
+pool         the pool's file, unless it lies elsewhere
+sink         the epoch keys, unless they lie elsewhere
+tpm2.<n>     for the sink of this number: where in a TPM, and the authorisation for it
+mirror       the members of a mirrored sink, where it is one
+places.json  where pool and sink lie, where they do not lie here
+retired/     what was found when media were erased that the pool has left
 catalog.db   the catalog
 evidence/    log.pub, the key of the log; log/, the published log; certificates/
 lock         held by the daemon
@@ -37,6 +41,10 @@ class Home:
         self.path = path
         self.pool = path / "pool"
         self.sink = path / "sink"
+        self.mirror = path / "mirror"
+        self.mirror_plan = path / "mirror.plan"
+        self.places = path / "places.json"
+        self.retired = path / "retired"
         self.catalog = path / "catalog.db"
         self.evidence = path / "evidence"
         self.run = path / "run"

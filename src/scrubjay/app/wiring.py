@@ -13,6 +13,9 @@ from scrubjay.api.services import Services
 from scrubjay.app.ambient import SystemClock, SystemEntropy
 from scrubjay.app.evidence import open_certificates, open_log
 from scrubjay.app.home import Home
+from scrubjay.app.mirroring import settle_plan
+from scrubjay.app.places import open_pool_medium, pool_path, warn_of_leaving
+from scrubjay.app.sinks import open_sink
 from scrubjay.app.upkeep import Upkeep
 from scrubjay.base.errors import ScrubjayError
 from scrubjay.catalog.database import Database
@@ -34,9 +37,7 @@ from scrubjay.control.volumes import Volumes
 from scrubjay.export.exporters import Exporters
 from scrubjay.export.launcher import Launcher
 from scrubjay.media.direct import DirectFile
-from scrubjay.media.file import PoolFile
 from scrubjay.media.pace import Traffic
-from scrubjay.sinks.file import FileSink
 
 __all__ = ["open_parts"]
 
@@ -50,12 +51,14 @@ def open_parts(
 ) -> None:
     """Open everything and begin to serve; `parts` closes it again, the last part first."""
     clock, entropy = SystemClock(), SystemEntropy()
-    sink = FileSink.open(home.sink, entropy)
+    settle_plan(home, entropy)
+    warn_of_leaving(home)
+    sink = open_sink(home, entropy)
     parts.callback(sink.close)
     database = Database.open(home.catalog)
     parts.callback(database.close)
     keeper = open_keeper(
-        lambda: [PoolFile.open(home.pool, hold=True)],
+        lambda: [open_pool_medium(home, hold=True)],
         sink,
         database,
         clock=clock,
@@ -65,7 +68,13 @@ def open_parts(
 
     liveness = Liveness(home.volumes, above=(home.path, home.run))
     exporters = Exporters(
-        launcher, Leases(keeper), liveness, entropy, channel=home.channel, pool=home.pool
+        launcher,
+        Leases(keeper),
+        liveness,
+        entropy,
+        channel=home.channel,
+        pool=pool_path(home),
+        pool_id=keeper.pool_id,
     )
     parts.callback(exporters.close)
     attachments = Attachments(keeper, liveness, exporters)
@@ -77,10 +86,10 @@ def open_parts(
     log = open_log(home, keeper)
     scrubbing = Scrubbing(
         keeper,
-        lambda: [DirectFile.open(home.pool, hold=False)],
+        lambda: [open_pool_medium(home, hold=False, kind=DirectFile)],
         clock=clock,
-        busy=Traffic.beneath(home.pool, clock),
-        grounds=lambda: [ground_of(home.pool)],
+        busy=Traffic.beneath(pool_path(home), clock),
+        grounds=lambda: [ground_of(pool_path(home))],
         on_missed=log.enter_missed,
     )
     certificates = open_certificates(
@@ -129,7 +138,7 @@ def open_parts(
         log=log,
         pools=Pools(keeper, sink, liveness=liveness, forgetting=forgetting, scrubbing=scrubbing),
         policies=Policies(keeper),
-        scans=Scans(lambda: [PoolFile.open(home.pool, hold=False)], operations),
+        scans=Scans(lambda: [open_pool_medium(home, hold=False)], operations),
         operations=operations,
         answers=answers,
         clock=clock,

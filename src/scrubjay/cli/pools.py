@@ -13,10 +13,11 @@ from scrubjay.base.durations import duration_text, parse_duration
 from scrubjay.base.errors import NotFound
 from scrubjay.cli.output import AsJson, ago, counted, print_facts, print_json, size_text
 from scrubjay.cli.session import confirm, connect, new_key, wait_for
+from scrubjay.cli.sinks import sink_facts
 from scrubjay.client.connection import Connection
 from scrubjay.client.replies import Operation, Policy, Pool
 
-__all__ = ["commands"]
+__all__ = ["commands", "only_pool"]
 
 commands = typer.Typer(no_args_is_help=True, help="What holds the volumes.")
 
@@ -33,7 +34,7 @@ class _Scan(msgspec.Struct, frozen=True):
 def status(*, json: AsJson = False) -> None:
     """Show the pool: how full it is, and what its sink is worth."""
     with connect() as daemon:
-        pool = _pool(daemon)
+        pool = only_pool(daemon)
     if json:
         print_json(pool)
         return
@@ -50,8 +51,7 @@ def status(*, json: AsJson = False) -> None:
             ("tenants", str(pool.tenants)),
             ("volumes", f"{pool.volumes}, {pool.attached} attached"),
             ("forgetting", f"{counted(pool.forgettings, 'volume')} to go"),
-            ("sink", f"{pool.sink.kind}, epoch {pool.sink.epoch}, {pool.sink.worth}"),
-            *(("", finding) for finding in pool.sink.findings),
+            *sink_facts(pool.sink),
         ]
     )
 
@@ -91,7 +91,7 @@ def policy(
     }
     changes = {name: value for name, value in wanted.items() if value is not None}
     with connect() as daemon:
-        path = f"pools/{_pool(daemon).id}/policy"
+        path = f"pools/{only_pool(daemon).id}/policy"
         shown = daemon.get(path, Policy)
         if changes:
             _confirm_longer(shown, changes, yes=yes)
@@ -119,7 +119,7 @@ def scan(
 ) -> None:
     """Look for bytes in the raw media. Exit status 1 if they occur."""
     with connect() as daemon:
-        pool = _pool(daemon)
+        pool = only_pool(daemon)
         operation = daemon.send(
             "POST", f"pools/{pool.id}/scans", Operation, body={"hex": hex_}, key=new_key()
         )
@@ -196,7 +196,8 @@ def _confirm_longer(shown: Policy, changes: Mapping[str, int | str], *, yes: boo
             )
 
 
-def _pool(daemon: Connection) -> Pool:
+def only_pool(daemon: Connection) -> Pool:
+    """Return the pool that a daemon serves."""
     for pool in daemon.all("pools", Pool):
         return pool
     raise NotFound("pool: this daemon has none")

@@ -127,6 +127,39 @@ class Operation(Struct, frozen=True):
     problem: Problem | None = None
 
 
+class SinkMember(Struct, frozen=True):
+    """One of a mirror's sinks."""
+
+    number: int
+    kind: str
+    where: str
+    epochs: list[int]
+    worth: str
+    finding: str
+    away: bool
+
+
+class SinkGone(Struct, frozen=True):
+    """A sink that was expelled; it may hold these epochs' keys, unless it is destroyed."""
+
+    number: int
+    kind: str
+    where: str
+    epochs: list[int]
+    destroyed: bool
+
+
+class SinkBudget(Struct, frozen=True):
+    """How often a sink that wears out can rotate."""
+
+    interval_s: float
+    burst: int
+    left: int
+    wait_s: float
+    certainty: str
+    reason: str
+
+
 class Sink(Struct, frozen=True):
     """Where the root of the keys lies, and what forgetting there is worth."""
 
@@ -134,6 +167,10 @@ class Sink(Struct, frozen=True):
     epoch: int
     worth: str
     findings: list[str]
+    members: list[SinkMember]
+    expelled: list[SinkGone]
+    owed: list[int]
+    budget: SinkBudget | None
 
 
 class Policy(Struct, frozen=True):

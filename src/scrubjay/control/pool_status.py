@@ -13,19 +13,10 @@ from scrubjay.control.keeper import Keeper
 from scrubjay.control.liveness import Liveness
 from scrubjay.control.scrub_status import ScrubStatus, scrub_status
 from scrubjay.control.scrubbing import Scrubbing
+from scrubjay.control.sink_status import SinkStatus, sink_status
 from scrubjay.sinks.sink import Sink
 
-__all__ = ["PoolStatus", "Pools", "SinkStatus"]
-
-
-@dataclass(frozen=True, slots=True)
-class SinkStatus:
-    """Where the root of the keys lies, and what forgetting there is worth."""
-
-    kind: str
-    epoch: int
-    worth: str
-    findings: list[str]
+__all__ = ["PoolStatus", "Pools"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +64,6 @@ class Pools:
         pool = self._keeper.pool
         if pool_id not in (None, pool.pool_id):
             raise NotFound(f"pool {pool_id}: unknown", hint="see: scrubjay pool status")
-        worth = self._sink.worth()
         with self._keeper.reading() as view:
             record = view.pool()
             volumes = [volume for volume, _ in view.volumes()]
@@ -95,10 +85,7 @@ class Pools:
             attached=sum(map(self._liveness.attached, volumes)),
             forgettings=self._forgetting.pending(),
             scrubbing=scrub_status(self._scrubbing, self._keeper.now()),
-            sink=SinkStatus(
-                kind=self._sink.kind,
-                epoch=pool.epoch,
-                worth=worth.grade.value,
-                findings=[str(worth)],
+            sink=sink_status(
+                self._sink, epoch=pool.epoch, created_at=record.created_at, now=self._keeper.now()
             ),
         )

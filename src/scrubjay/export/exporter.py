@@ -49,6 +49,7 @@ from scrubjay.export.messages import (
 )
 from scrubjay.export.steward import Steward
 from scrubjay.media.file import PoolFile
+from scrubjay.media.finding import expect_pool
 from scrubjay.nbd import wire
 
 __all__ = ["Exporter", "main", "own_handle"]
@@ -127,6 +128,8 @@ class Exporter:
         self._lock = lockfile.take(Path(order.lock), epoch=order.epoch, token=order.token)
         attachment = self._lessor.attach(timeout_s=_ATTACH_TIMEOUT_S)
         medium = self._open_medium(Path(order.pool))
+        if order.pool_id is not None:
+            expect_pool(medium, order.pool_id, Path(order.pool))
         disk = Disk(medium, self._lessor, self._arena, attachment)
         disk.attach()
         self._disk = disk

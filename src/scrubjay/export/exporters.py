@@ -11,6 +11,7 @@ import grp
 import os
 import stat
 import threading
+import uuid
 from pathlib import Path
 from typing import TypeVar
 
@@ -63,12 +64,14 @@ class Exporters:
         *,
         channel: Path,
         pool: Path,
+        pool_id: uuid.UUID | None = None,
     ) -> None:
         self._launcher = launcher
         self._liveness = liveness
         self._entropy = entropy
         self._channel = channel
         self._pool = pool
+        self._pool_id = pool_id
         self._failed = threading.Event()
         self._sessions = Sessions(
             channel, leases, liveness.lock_path, on_poisoned=self._medium_failed
@@ -90,6 +93,7 @@ class Exporters:
             lock=str(start.lock),
             socket=str(start.socket),
             gid=_gid(start.group),
+            pool_id=self._pool_id,
         )
         if order.gid is not None:
             run = self._channel.parent

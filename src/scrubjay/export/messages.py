@@ -237,6 +237,8 @@ class Fork(Message, frozen=True, tag=50):
     lock: _Path
     socket: _Path
     gid: _U32 | None
+    pool_id: uuid.UUID | None = None
+    """What has to lie at `pool`: a device's name may be another one's by now."""
 
 
 class Forked(Message, frozen=True, tag=51):

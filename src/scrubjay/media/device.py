@@ -20,7 +20,7 @@ import msgspec
 from scrubjay.base.errors import Invalid, Unavailable
 from scrubjay.media.file import explained
 
-__all__ = ["DeviceFacts", "facts_beneath", "facts_of", "tool", "uses_of"]
+__all__ = ["DeviceFacts", "disks_beneath", "facts_beneath", "facts_of", "tool", "uses_of"]
 
 SYSFS_SECTOR_BYTES = 512
 """The unit of `size` in sysfs, whatever the device's sectors are."""
@@ -102,6 +102,25 @@ def facts_beneath(path: Path, *, root: Path = Path("/")) -> DeviceFacts | None:
     return _facts(path, Path("/dev") / device.name, number, root) if device.exists() else None
 
 
+def disks_beneath(facts: DeviceFacts, *, root: Path = Path("/")) -> tuple[DeviceFacts, ...]:
+    """Return the disks of which a device is made: itself, or those beneath LVM, RAID, a partition.
+
+    They are what leaves the building, and bear a serial number.
+    """
+    found: dict[str, DeviceFacts] = {}
+    waiting = [_sysfs(facts.number, root)]
+    while waiting:
+        device = waiting.pop()
+        if (device / "partition").exists():
+            waiting.append(device.parent)
+        elif slaves := sorted((device / "slaves").glob("*")):
+            waiting += [each.resolve() for each in slaves]
+        elif (number := _text(device / "dev")) not in found:
+            node = root / "dev" / device.name.replace("!", "/")
+            found[number] = _facts(node, node, number, root)
+    return tuple(each for _, each in sorted(found.items()))
+
+
 def uses_of(facts: DeviceFacts, *, root: Path = Path("/")) -> list[str]:
     """Say who uses a device or a partition of it, as far as this process may see.
 
@@ -165,9 +184,9 @@ def _facts(path: Path, node: Path, number: str, root: Path) -> DeviceFacts:
         zeroes=_integer(queue / "write_zeroes_max_bytes") > 0,
         zoned=_text(queue / "zoned") not in {"", "none"},
         read_only=_text(device / "ro") == "1",
-        model=(listed.model or "").strip(),
-        serial=(listed.serial or "").strip(),
-        wwn=(listed.wwn or "").strip(),
+        model=(listed.model or _text(whole / "device/model")).strip(),
+        serial=(listed.serial or _text(whole / "device/serial") or _text(whole / "serial")).strip(),
+        wwn=(listed.wwn or _text(whole / "device/wwid") or _text(whole / "wwid")).strip(),
     )
 
 

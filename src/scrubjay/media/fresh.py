@@ -62,7 +62,7 @@ def create_on_device(path: Path, *, overwrite: bool = False) -> PoolFile:
         if found and not overwrite:
             raise Conflict(
                 f"device {_name(facts)}: holds {', '.join(found)}, expected nothing",
-                hint="look at it with `wipefs`; if nothing of it is needed, say overwrite",
+                hint="look at it with `wipefs`; if nothing of it is needed: --overwrite-contents",
             )
         _clear(descriptor, facts)
         left = _contents(descriptor, facts)

@@ -178,6 +178,14 @@ class Slots:
                     if state == SlotState.METADATA:
                         yield Slot(slot)
 
+    def held_slots(self) -> Iterator[Slot]:
+        """Yield the slots that hold something that counts, ascending."""
+        held = (SlotState.LEASED, SlotState.METADATA)
+        for number, area in sorted(self._areas.items()):
+            for slot, state in zip(self._geometry.slots_of(number), area.states, strict=True):
+                if state in held:
+                    yield Slot(slot)
+
     def lease(self, owner: LineageNo, count: int, stage: Stage) -> list[Slot]:
         """Lease up to `count` slots, at least one; NoSpace when there is none."""
         state = SlotState.METADATA if owner == METADATA else SlotState.LEASED

@@ -132,6 +132,25 @@ class FileSink:
             io.close()
             raise
 
+    @staticmethod
+    def wipe(path: Path, entropy: Entropy) -> None:
+        """Overwrite a sink's file whole, torn ones too, and take its name away.
+
+        For one that was replaced, or whose making was cut short: then no header names it yet,
+        and a key may lie behind. Raises what `open` raises, but for damage.
+        """
+        io = LockedFile.open(path)
+        try:
+            size_bytes = io.size_bytes
+            for pattern in (entropy.token(size_bytes), bytes(size_bytes)):
+                io.write(0, pattern)
+                io.sync()
+            if any(io.read(0, size_bytes)):
+                raise Corrupt(f"sink {path}: is not zero, expected zeros")
+            path.unlink()
+        finally:
+            io.close()
+
     @property
     def kind(self) -> str:
         """What kind of sink this is."""

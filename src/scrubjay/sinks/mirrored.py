@@ -21,10 +21,11 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
-from scrubjay.base.errors import Conflict, Corrupt, NotFound, ScrubjayError
+from scrubjay.base.errors import Conflict, Corrupt, Invalid, NotFound, ScrubjayError
 from scrubjay.base.ids import Epoch
 from scrubjay.sinks.budget import Budget, scarcest
 from scrubjay.sinks.membership import (
+    MEMBERS_MAX,
     Expelled,
     Member,
     Membership,
@@ -52,6 +53,8 @@ class MemberState:
     epochs: tuple[Epoch, ...]
     away: str
     """Why it is out of reach; "" where it is not."""
+    worth: Worth | None
+    """What its forgetting is worth; None where it is away."""
 
 
 def _alone(
@@ -252,6 +255,7 @@ class MirroredSink:
                 member_id(self.sink_id, member.number),
                 tuple(sorted(survey.get(member.number, ()))),
                 away.message if (away := self._reach.away.get(member.number)) else "",
+                None if away else self._reach.sinks[member.number].worth(),
             )
             for member in self._record.members
         ]
@@ -259,6 +263,10 @@ class MirroredSink:
     def expelled(self) -> tuple[Expelled, ...]:
         """Return who is no member any more, and the epochs that each may still hold."""
         return tuple(self._record.expelled)
+
+    def owed(self) -> tuple[Epoch, ...]:
+        """Return the epochs that not every member was seen to be rid of."""
+        return tuple(map(Epoch, self._record.owed))
 
     @_alone
     def expel(self, number: int) -> None:
@@ -288,23 +296,17 @@ class MirroredSink:
         is made: where that fails, it is a member that is away, and is replaced in turn. So
         no key lies where nobody looks.
         """
-        self._reach.renew(self._record)
-        if any((each.kind, each.where) == (kind, where) for each in self._record.members):
-            raise Conflict(f"sink {self.sink_id}: {where} is a member, expected another place")
-        keys = usable(self._reach.survey(self._record))
-        if len(keys) != 1 or self._record.owed:
-            raise Conflict(
-                f"sink {self.sink_id}: within a rotation, expected one epoch",
-                hint="expel the lost member first, and open the pool: that settles it",
-            )
+        epoch, key = self._ready_for(kind, where)
         if all(each.member.number != number for each in self._record.expelled):
             self.expel(number)
-        member = Member(self._record.next_number, kind, where)
-        members = [*self._record.members, member]
-        self._enter(replace(self._record, members=members, next_number=member.number + 1))
-        ((epoch, key),) = keys.items()
-        self._reach.add(self._record, member, epoch, key)
-        return member
+        return self._join(kind, where, epoch, key)
+
+    @_alone
+    def add(self, *, kind: str, where: str) -> Member:
+        """Put one more sink beside the others, as `replace` does; Invalid where they are 8."""
+        if len(self._record.members) >= MEMBERS_MAX:
+            raise Invalid(f"sink {self.sink_id}: {MEMBERS_MAX} members, expected fewer")
+        return self._join(kind, where, *self._ready_for(kind, where))
 
     @_alone
     def mark_destroyed(self, number: int) -> None:
@@ -318,6 +320,27 @@ class MirroredSink:
         self._enter(replace(self._record, expelled=expelled))
 
     # --- leaves -----------------------------------------------------------------------
+
+    def _ready_for(self, kind: str, where: str) -> tuple[Epoch, bytes]:
+        """Return the one epoch and its key, for a sink at a place where no member is."""
+        self._reach.renew(self._record)
+        if any((each.kind, each.where) == (kind, where) for each in self._record.members):
+            raise Conflict(f"sink {self.sink_id}: {where} is a member, expected another place")
+        keys = usable(self._reach.survey(self._record))
+        if len(keys) != 1 or self._record.owed:
+            raise Conflict(
+                f"sink {self.sink_id}: within a rotation, expected one epoch",
+                hint="expel the lost member first, and open the pool: that settles it",
+            )
+        ((epoch, key),) = keys.items()
+        return epoch, key
+
+    def _join(self, kind: str, where: str, epoch: Epoch, key: bytes) -> Member:
+        member = Member(self._record.next_number, kind, where)
+        members = [*self._record.members, member]
+        self._enter(replace(self._record, members=members, next_number=member.number + 1))
+        self._reach.add(self._record, member, epoch, key)
+        return member
 
     def _in(self, number: int, deed: Callable[[Sink], T]) -> T:
         """Have a member do something; it is away where that fails."""
