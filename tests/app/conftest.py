@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.app import rig
 from tests.app.rig import Home
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder with a short path, as sockets want it."""
+    with tempfile.TemporaryDirectory(prefix="sj-") as name:
+        yield Path(name)
 
 
 @pytest.fixture

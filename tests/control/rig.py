@@ -141,9 +141,9 @@ class Disks:
     sink: SimulatedMedium
 
     @classmethod
-    def blank(cls, *, slots: int = SLOTS) -> Disks:
-        """Return new ones."""
-        return cls(Watched(size_of(slots)), Watched(FILE_BYTES))
+    def blank(cls, *, slots: int = SLOTS, record: bool = False) -> Disks:
+        """Return new ones; the pool's medium keeps every version, if told to `record`."""
+        return cls(Watched(size_of(slots), record=record), Watched(FILE_BYTES))
 
     def watched(self) -> list[Step]:
         """Begin to note what is written to both, in one order."""
@@ -308,12 +308,14 @@ def evidence_over(
 class World:
     """What a daemon opens, without its threads: tests call what the threads would."""
 
-    def __init__(self, disks: Disks, folder: Path, *, seed: int = 1) -> None:
+    def __init__(
+        self, disks: Disks, folder: Path, *, seed: int = 1, sink: Sink | None = None
+    ) -> None:
         self.disks = disks
         self.folder = folder
         self.clock = Hands()
         self.entropy = Seeded(Random(seed))
-        self.sink = FileSink(SinkFile(disks.sink), self.entropy, SOMEWHERE)
+        self.sink: Sink = sink or FileSink(SinkFile(disks.sink), self.entropy, SOMEWHERE)
         self.database = Database.open(folder / "catalog.db")
         self.opened = 0
         self.unplugged = False
@@ -364,11 +366,11 @@ class World:
         )
 
     @classmethod
-    def make(cls, folder: Path, *, slots: int = SLOTS) -> Self:
-        """Make disks and a catalog, and open them."""
-        disks = Disks.blank(slots=slots)
+    def make(cls, folder: Path, *, slots: int = SLOTS, sink: Sink | None = None) -> Self:
+        """Make disks and a catalog, and open them; with another `sink`, all is recorded."""
+        disks = Disks.blank(slots=slots, record=sink is not None)
         entropy = Seeded(Random(0))
-        sink = FileSink.format(
+        first = sink or FileSink.format(
             SinkFile(disks.sink),
             entropy,
             SOMEWHERE,
@@ -376,9 +378,9 @@ class World:
             pool_id=POOL,
             epoch=Epoch(1),
         )
-        create_pool([disks.pool], sink, label="main", clock=Hands(), entropy=entropy)
+        create_pool([disks.pool], first, label="main", clock=Hands(), entropy=entropy)
         Database.create(folder / "catalog.db").close()
-        return cls(disks, folder)
+        return cls(disks, folder, sink=sink)
 
     def open_media(self) -> list[Medium]:
         """Open the pool's medium; again after it failed, which shows what it really holds."""

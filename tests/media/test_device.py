@@ -10,7 +10,14 @@ import pytest
 
 from scrubjay.base.errors import Invalid, NotFound, Unavailable
 from scrubjay.base.units import MIB
-from scrubjay.media.device import DeviceFacts, facts_beneath, facts_of, tool, uses_of
+from scrubjay.media.device import (
+    DeviceFacts,
+    disks_beneath,
+    facts_beneath,
+    facts_of,
+    tool,
+    uses_of,
+)
 from tests.media import loops
 
 PLAIN = DeviceFacts(
@@ -166,3 +173,41 @@ def test_tool_that_fails_or_is_missing_says_so() -> None:
         tool("no-such-program")
     with pytest.raises(Unavailable, match="expected it to succeed"):
         tool("false")
+
+
+def test_disks_beneath_a_mapped_device_are_named_by_what_their_labels_say(tmp_path: Path) -> None:
+    """An LVM volume over a partition and a whole disk: two serial numbers leave the building."""
+    devices = tmp_path / "sys/devices"
+    _tree(
+        devices,
+        {
+            "pci/sda/dev": "8:0\n",
+            "pci/sda/device/model": "ST4000NM0035\n",
+            "pci/sda/device/serial": "ZC1A2B3C\n",
+            "pci/sda/sda1/dev": "8:1\n",
+            "pci/sda/sda1/partition": "1\n",
+            "pci/nvme0n1/dev": "259:0\n",
+            "pci/nvme0n1/wwid": "eui.0025385b71b0a1c2\n",
+            "virtual/dm-3/dev": "253:3\n",
+        },
+    )
+    slaves = devices / "virtual/dm-3/slaves"
+    slaves.mkdir()
+    (slaves / "sda1").symlink_to(devices / "pci/sda/sda1")
+    (slaves / "nvme0n1").symlink_to(devices / "pci/nvme0n1")
+    links = tmp_path / "sys/dev/block"
+    links.mkdir(parents=True)
+    for number, place in (
+        ("253:3", "virtual/dm-3"),
+        ("8:0", "pci/sda"),
+        ("8:1", "pci/sda/sda1"),
+        ("259:0", "pci/nvme0n1"),
+    ):
+        (links / number).symlink_to(devices / place)
+    found = disks_beneath(replace(PLAIN, number="253:3"), root=tmp_path)
+    assert [(each.node.name, each.model, each.serial, each.wwn) for each in found] == [
+        ("nvme0n1", "", "", "eui.0025385b71b0a1c2"),
+        ("sda", "ST4000NM0035", "ZC1A2B3C", ""),
+    ]
+    (alone,) = disks_beneath(replace(PLAIN, number="8:1"), root=tmp_path)
+    assert alone.serial == "ZC1A2B3C"

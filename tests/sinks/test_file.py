@@ -306,3 +306,20 @@ def test_file_sink_ids_are_those_it_was_given(tmp_path: Path) -> None:
 
 def _eio(fd: int) -> None:
     raise OSError(errno.EIO, "input/output error")
+
+
+def test_sink_file_that_is_wiped_leaves_nothing_whole_or_torn(tmp_path: Path) -> None:
+    """One whose header was never written may hold a key behind it (I3)."""
+    entropy = SeededEntropy(3)
+    for keep in (0, 4096):
+        path = tmp_path / f"sink{keep}"
+        FileSink.create(path, entropy, sink_id=SINK, pool_id=POOL, epoch=Epoch(1)).close()
+        seen = path.open("rb")
+        with path.open("r+b") as file:
+            file.write(bytes(keep))
+        FileSink.wipe(path, entropy)
+        with seen:
+            assert not any(seen.read()), "the blocks that it had are zeros"
+        assert not path.exists()
+    with pytest.raises(NotFound):
+        FileSink.wipe(tmp_path / "none", entropy)

@@ -113,6 +113,32 @@ def test_mirror_drop_with_a_member_away_is_owed_until_it_returns(rig: MirrorRig)
     assert keeper(rig.open()).settle(NEW) == ()
 
 
+def test_mirror_drop_with_every_member_there_leaves_nothing_owed_on_record(rig: MirrorRig) -> None:
+    """What was seen to be gone everywhere is not waited for by who opens it next."""
+    sink = rig.open()
+    sink.prepare(NEW, key_of(NEW))
+    sink.drop(FIRST)
+    assert sink.epochs() == (2,)
+    sink.close()
+    again = rig.open()
+    assert isinstance(again, MirroredSink)
+    assert again.owed() == ()
+    assert again.epochs() == (2,)
+
+
+def test_mirror_takes_one_more_member_and_no_ninth(rig: MirrorRig) -> None:
+    """A new member gets the epoch's key; there is an end to how many are waited for."""
+    sink = rig.open()
+    assert isinstance(sink, MirroredSink)
+    for number in range(2, 8):
+        assert sink.add(kind="file", where=f"disk{number}").number == number
+        assert rig.members.holds(f"disk{number}") == (1,)
+    with pytest.raises(Invalid, match="8 members"):
+        sink.add(kind="file", where="ninth")
+    with pytest.raises(Conflict, match="is a member"):
+        sink.replace(1, kind="file", where="left")
+
+
 def test_mirror_that_began_to_drop_refuses_the_older_pool(rig: MirrorRig) -> None:
     """Once one member has dropped it, no other opens the pool of before (I6)."""
     sink = rig.open()

@@ -93,16 +93,15 @@ class Sinks:
         with self._opened() as (sink, pool):
             if isinstance(sink, MirroredSink):
                 kind, where = place_in(self._home, place)
-                self._expect_vacant(Member(-1, kind, where))
+                self._sinks.check_vacant(Member(-1, kind, where))
                 member = sink.add(kind=kind, where=where)
                 return self._changed(sink, pool, added=[member])
             record, key = self._planned(sink, pool, place), sink.key(pool.epoch)
             sink.close()
-            mirror = self._mirrored(record, pool, key)
+            self._make(record, pool, key)
+            settle_plan(self._home, self._entropy, sinks=self._sinks)
+            mirror = MirroredSink(RecordFile(self._home.mirror), self._sinks)
             try:
-                _end_single(self._home, mirror, self._sinks)
-                self._home.mirror_plan.unlink(missing_ok=True)
-                sync_folder(self._home.path)
                 self._rotate(mirror, pool)
                 return self._changed(mirror, pool, added=record.members)
             finally:
@@ -136,12 +135,15 @@ class Sinks:
             kind, where = place_in(self._home, place)
             if (kind, where) == (old.kind, old.where) and kind == "file" and reached:
                 raise Conflict(f"sink {where}: is there and sound, expected another place for one")
-            self._expect_vacant(Member(-1, kind, where))
+            self._sinks.check_vacant(Member(-1, kind, where))
+            why_not = None
             if number not in gone and (mirror.owed() or (kind, where) == (old.kind, old.where)):
                 mirror.expel(number)  # what is owed ends with it, and its place is free
+                why_not = self._destroy(mirror, old, reached=reached)
                 self._settle(mirror, pool)
             member = mirror.replace(number, kind=kind, where=where)
-            why_not = self._destroy(mirror, old, reached=reached)
+            if why_not is None:
+                why_not = self._destroy(mirror, old, reached=reached)
             self._rotate(mirror, pool)
             return self._changed(mirror, pool, added=[member], removed=old, why_not=why_not)
 
@@ -183,14 +185,14 @@ class Sinks:
             single.sink_id, pool.pool_id, places, formerly=Expelled(old, [pool.epoch])
         )
         for member in record.members:
-            self._expect_vacant(member)
+            self._sinks.check_vacant(member)
         RecordFile(self._home.mirror_plan).create(encode(record))
         return record
 
-    def _mirrored(self, record: Membership, pool: Pool, key: bytes) -> MirroredSink:
+    def _make(self, record: Membership, pool: Pool, key: bytes) -> None:
         """Make the mirror of a plan; what fails is undone."""
         try:
-            return MirroredSink.create(
+            MirroredSink.create(
                 RecordFile(self._home.mirror),
                 self._sinks,
                 mirror_id=record.mirror,
@@ -199,7 +201,7 @@ class Sinks:
                 epoch=pool.epoch,
                 key=key,
                 formerly=record.expelled[0],
-            )
+            ).close()
         except ScrubjayError:
             if not self._home.mirror.exists():
                 settle_plan(self._home, self._entropy, sinks=self._sinks)
@@ -255,11 +257,6 @@ class Sinks:
         except (Conflict, Unavailable) as error:
             _log.warning("sink.not_rotated", epoch=pool.epoch, error=error.message)
 
-    def _expect_vacant(self, member: Member) -> None:
-        path = self._sinks.path_of(member)
-        if member.kind == "file" and path.exists():
-            raise Conflict(f"sink {path}: something lies there, expected nothing")
-
     def _changed(
         self,
         sink: Sink,
@@ -296,11 +293,7 @@ def settle_plan(home: Home, entropy: Entropy, *, sinks: HomeSinks | None = None)
     record = decode(RecordFile(home.mirror_plan).read())
     sinks = sinks or HomeSinks(home, entropy)
     if home.mirror.exists():
-        mirror = MirroredSink(RecordFile(home.mirror), sinks)
-        try:
-            _end_single(home, mirror, sinks)
-        finally:
-            mirror.close()
+        _end_single(home, sinks)
     else:
         for member in record.members:
             _undo(home, record, member, sinks)
@@ -308,12 +301,21 @@ def settle_plan(home: Home, entropy: Entropy, *, sinks: HomeSinks | None = None)
     sync_folder(home.path)
 
 
-def _end_single(home: Home, mirror: MirroredSink, sinks: HomeSinks) -> None:
-    for each in mirror.expelled():
-        if each.member.number == 0 and not each.destroyed:
-            with contextlib.suppress(NotFound):  # overwritten already, and not yet noted
-                sinks.destroy(single_member(home))
-            mirror.mark_destroyed(0)
+def _end_single(home: Home, sinks: HomeSinks) -> None:
+    """Destroy the single sink that became a mirror, and note that.
+
+    Before the mirror is opened: an emulated TPM speaks to one at a time.
+    """
+    record = decode(RecordFile(home.mirror).read())
+    if all(each.destroyed for each in record.expelled if each.member.number == 0):
+        return
+    with contextlib.suppress(NotFound):  # overwritten already, and not yet noted
+        sinks.destroy(single_member(home))
+    mirror = MirroredSink(RecordFile(home.mirror), sinks)
+    try:
+        mirror.mark_destroyed(0)
+    finally:
+        mirror.close()
 
 
 def _undo(home: Home, record: Membership, member: Member, sinks: HomeSinks) -> None:

@@ -113,11 +113,7 @@ class HomeSinks:
         path = self.path_of(member)
         sink: Sink
         if member.kind == "file":
-            if not path.parent.is_dir():
-                raise NotFound(
-                    f"sink {path}: no folder {path.parent}, expected one",
-                    hint="mount the disk first, or make the folder",
-                )
+            self.check_vacant(member)
             sink = FileSink.create(
                 path, self._entropy, sink_id=sink_id, pool_id=pool_id, epoch=epoch, key=key
             )
@@ -136,6 +132,17 @@ class HomeSinks:
             )
         self.made.append(member)
         return sink
+
+    def check_vacant(self, member: Member) -> None:
+        """Raise Conflict where something lies at the place of a new sink; NotFound: no folder."""
+        path = self.path_of(member)
+        if not path.parent.is_dir():
+            raise NotFound(
+                f"sink {path}: no folder {path.parent}, expected one",
+                hint="mount the disk first, or make the folder",
+            )
+        if member.kind == "file" and path.exists():
+            raise Conflict(f"sink {path}: something lies there, expected nothing")
 
     def destroy(self, member: Member) -> None:
         """Have a sink hold nothing any more, one half made too; what it lay in goes.

@@ -187,8 +187,8 @@ class MirroredSink:
         for number, keys in survey.items():
             self._drop_in(number, keys, epoch, rest)
         self._reach.refuse_away(self._record, f"epoch {epoch} is not forgotten yet")
-        owed.remove(epoch)
-        self._enter(replace(self._record, owed=owed))
+        left = [each for each in owed if each != epoch]
+        self._enter(replace(self._record, owed=left))
 
     @_alone
     def scour(self) -> None:

@@ -1,0 +1,246 @@
+"""Retiring a medium: all of the pool is elsewhere, nothing is left, and a crash loses neither."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from scrubjay.app.home import Home
+from scrubjay.app.making import PoolDevice
+from scrubjay.app.places import pool_path, read_places
+from scrubjay.app.retired import Retired
+from scrubjay.app.retiring import Target, retire
+from scrubjay.app.sinks import open_sink
+from scrubjay.base.errors import Conflict, Invalid, NotFound, ScrubjayError
+from scrubjay.base.ids import Epoch
+from scrubjay.base.ports import Clock, Entropy
+from scrubjay.media.erase import Technique
+from scrubjay.media.file import PoolFile
+from scrubjay.media.finding import pool_at
+from scrubjay.media.superblock import choose, read_copies
+from tests.app.made import SLOTS, CutError, Cutting, copied, fresh, holds, made, written
+from tests.control.rig import Hands
+from tests.media import loops
+from tests.media.rig import size_of
+from tests.vectors.opened import opened
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+def written_home() -> Iterator[Home]:
+    """A home with a volume that was written to."""
+    with tempfile.TemporaryDirectory(prefix="sj-") as name:
+        home = made(Path(name) / "home")
+        written(home)
+        yield home
+
+
+@pytest.fixture
+def home(written_home: Home, folder: Path) -> Home:
+    """A copy of it."""
+    return copied(written_home, folder / "home")
+
+
+def moved(
+    home: Home,
+    to: Path | None,
+    *,
+    clock: Clock | None = None,
+    entropy: Entropy | None = None,
+    sample: bool = False,
+    overwrite: bool = False,
+    technique: Technique = Technique.OVERWRITE,
+    progress: Callable[[str, int, int], None] = lambda _step, _done, _total: None,
+) -> Retired:
+    """Retire the home's medium."""
+    return retire(
+        home,
+        None if to is None else Target(to, overwrite=overwrite),
+        clock=clock or Hands(),
+        entropy=entropy or fresh(),
+        sample=sample,
+        technique=technique,
+        progress=progress,
+    )
+
+
+def opens(home: Home, path: Path) -> bool:
+    """Whether a medium's superblocks open with what the home's sink holds now."""
+    if not path.exists():
+        return False
+    sink = open_sink(home, fresh())
+    medium = PoolFile.open(path, hold=False)
+    try:
+        choose(read_copies([medium]), sink.key)
+    except ScrubjayError:
+        return False
+    finally:
+        medium.close()
+        sink.close()
+    return True
+
+
+def test_retire_moves_everything_and_erases_the_old_file(home: Home, folder: Path) -> None:
+    """The volume reads as before, from the new medium; the old one is gone, all of it read back."""
+    old, new = home.pool, folder / "elsewhere"
+    steps: dict[str, tuple[int, int]] = {}
+    told = moved(home, new, progress=lambda step, done, total: steps.update({step: (done, total)}))
+    assert holds(home)
+    assert pool_path(home) == new
+    assert not old.exists()
+    assert told.clean
+    assert told.pages == told.pages_read == size_of(SLOTS) // 4096
+    assert (told.epoch_before, told.epoch_after) == (1, 2)
+    assert told.kind == "file"
+    assert told.technique == "overwrite"
+    assert {done == total for done, total in steps.values()} == {True}
+    assert set(steps) == {"copy", "erase"}
+    facts = json.loads((home.retired / f"{told.id}.json").read_text())
+    assert facts["mismatches"] == 0
+    assert facts["moved_to"] == str(new)
+    assert any("dropped epoch 1" in each for each in facts["logged"])
+    assert any("keep their keys" in each for each in facts["assumed"])
+
+
+def test_retired_medium_opens_nothing_though_its_erasing_left_all(home: Home, folder: Path) -> None:
+    """A copy of the old medium from before is as good as blocks that survived (I3)."""
+    copy = folder / "survived"
+    copied(home, folder / "aside").pool.rename(copy)
+    assert opens(home, copy), "the comparison can fail"
+    moved(home, folder / "elsewhere")
+    assert not opens(home, copy)
+    assert opens(home, pool_path(home))
+
+
+def test_pool_retired_twice_comes_back_to_a_file_in_the_home(home: Home, folder: Path) -> None:
+    """Whatever it was named before; destroying and writing go on."""
+    moved(home, folder / "elsewhere")
+    moved(home, home.path / "pool2", sample=True, technique=Technique.OVERWRITE_RANDOM)
+    assert read_places(home).pool == "pool2"
+    home = copied(home, folder / "moved-home")  # what lies in the home moves with it
+    assert holds(home)
+    written(home, "db1")
+    with opened(home, fresh()) as parts:
+        parts.daemon.forgetting.destroy("db0", check=lambda _: None)
+        parts.daemon.forgetting.carry_out()
+        assert parts.daemon.keeper.epoch == Epoch(4)
+    assert holds(home, "db1")
+
+
+def test_retire_cut_at_every_step_leaves_one_pool_and_is_finished(
+    written_home: Home, folder: Path
+) -> None:
+    """Exactly one of the two media is the pool, and it says how to go on (I5, I6)."""
+    new, outcomes = folder / "elsewhere", set()
+    for at in range(1, 1000):
+        home = copied(written_home, folder / "home")
+        new.unlink(missing_ok=True)
+        try:
+            moved(home, new, clock=(power := Cutting(at)), entropy=power)
+        except CutError:
+            pass
+        else:
+            break
+        here = pool_path(home)
+        outcomes.add(here)
+        assert holds(home), f"cut at step {at}"
+        other = new if here == home.pool else home.pool
+        assert not opens(home, other), f"cut at step {at}: both open"
+        going_on = None if read_places(home).leaving else new
+        if here == home.pool or going_on is None:
+            assert moved(home, going_on).clean
+        assert not home.pool.exists()
+        assert holds(home), f"cut at step {at}, and finished"
+        assert read_places(home).leaving is None
+    else:
+        pytest.fail("it was cut at every step and never came to an end")
+    assert outcomes == {home.pool, new}, "cuts before and after the move"
+
+
+@pytest.mark.parametrize("step", ["copy", "erase"])
+def test_retire_cut_in_the_middle_goes_on(home: Home, folder: Path, step: str) -> None:
+    """Half a copy is begun anew, half an erasing goes on."""
+    new = folder / "elsewhere"
+
+    def cut(at: str, done: int, total: int) -> None:
+        if at == step and done > total // 3:
+            raise CutError
+
+    with pytest.raises(CutError):
+        moved(home, new, progress=cut)
+    assert holds(home)
+    if step == "erase":
+        with pytest.raises(Conflict, match="left and not erased"):
+            moved(home, folder / "third")
+    moved(home, None if step == "erase" else new)
+    assert holds(home)
+    assert list(home.retired.iterdir())
+
+
+def test_retire_refuses_what_would_lose_something(home: Home, folder: Path) -> None:
+    """Another's file, a medium too small, itself, nobody named, somebody serving."""
+    other = folder / "other"
+    other.write_bytes(b"mine")
+    with pytest.raises(Conflict, match="something lies there"):
+        moved(home, other)
+    assert other.read_bytes() == b"mine"
+    with pytest.raises(Invalid, match="the pool's own"):
+        moved(home, home.pool)
+    with pytest.raises(Invalid, match="expected where the pool is to go"):
+        moved(home, None)
+    with home.held(), pytest.raises(Conflict, match="held by another process"):
+        moved(home, folder / "elsewhere")
+    home.volumes.mkdir(parents=True, exist_ok=True)
+    lock = os.open(home.volumes / f"{uuid.uuid4()}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    with pytest.raises(Conflict, match="attached, expected none"):
+        moved(home, folder / "elsewhere")
+    os.close(lock)
+    assert holds(home)
+
+
+def test_medium_that_is_another_one_by_now_is_not_erased(home: Home, folder: Path) -> None:
+    """A name that moved on never costs somebody else his data."""
+
+    def cut(at: str, _done: int, _total: int) -> None:
+        if at == "erase":
+            raise CutError
+
+    with pytest.raises(CutError):
+        moved(home, folder / "elsewhere", progress=cut)
+    home.pool.unlink()
+    with pytest.raises(NotFound, match="expected it to be erased"):
+        moved(home, None)
+    home.pool.write_bytes(b"somebody else's" * 4096)
+    with pytest.raises(Conflict, match="other bytes"):
+        moved(home, None)
+    assert home.pool.read_bytes().startswith(b"somebody")
+
+
+def test_pool_moves_from_device_to_larger_device_and_says_which(folder: Path) -> None:
+    """Disks and LVM volumes in life, loop devices here; foreign contents are refused."""
+    images = [loops.image_of(folder / f"disk{i}", size_of(SLOTS + i) + 512) for i in range(2)]
+    with loops.loop(images[0]) as first, loops.loop(images[1]) as second:
+        home = made(folder / "home", device=PoolDevice(first))
+        written(home)
+        loops.run("mkfs.ext4", "-q", "-F", str(second))
+        with pytest.raises(Conflict, match="ext4"):
+            moved(home, second)
+        assert holds(home)
+        told = moved(home, second, overwrite=True)
+        assert told.kind == "block device"
+        assert told.disks[0].node == str(first)
+        assert not any(images[0].read_bytes()), "also what lies behind the last page"
+        assert holds(home)
+        assert pool_at(second) == told.pool
+        image = loops.image_of(folder / "small", size_of(SLOTS - 2))
+        with loops.loop(image) as small, pytest.raises(Invalid, match=f"expected {SLOTS}"):
+            moved(home, small)
