@@ -5,6 +5,7 @@ What it does when one of them is away, is another's, or has another name by now.
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 from collections.abc import Iterator
@@ -114,6 +115,29 @@ def test_pool_on_a_device_is_served_rebuilt_scanned_and_found_by_another_name(
         assert place.end(signal.SIGTERM) == 0
         assert "found_elsewhere" in place.log.read_text()
     assert not any(images[1].read_bytes()), "what has the name now is not touched"
+
+
+def test_pool_is_retired_by_its_owner_while_nobody_uses_it(served: Home, tmp_path: Path) -> None:
+    """Refused while it is served or attached; then moved, erased, told, and served again."""
+    served.volume("db0")
+    write(served.attach("db0"), DATA)
+    new = tmp_path / "elsewhere"
+    retire = ("pool", "retire", "--to", str(new), "--yes", "--json")
+    assert "one daemon" in served.run(*retire, status=5).stderr
+    served.end(signal.SIGKILL)
+    assert "attached" in served.run(*retire, status=5).stderr
+    served.serve()
+    assert served.end(signal.SIGTERM) == 0
+    assert "expected where the pool" in served.run("pool", "retire", status=2).stderr
+    assert "no terminal" in served.run("pool", "retire", "--to", str(new), status=2).stderr
+    told = json.loads(served.run(*retire).stdout)
+    assert (told["clean"], told["pages"]) == (True, told["pages_read"])
+    assert json.loads((served.path / "retired" / f"{told['id']}.json").read_text()) == told
+    assert not (served.path / "pool").exists()
+    assert json.loads(served.run("sink", "show", "--json").stdout)["epoch"] == 2
+    served.serve()
+    assert read(served.attach("db0"), len(DATA)) == DATA
+    assert json.loads(served.run("sink", "show", "--json").stdout)["epoch"] == 2
 
 
 def made_on(place: Home, device: Path) -> None:

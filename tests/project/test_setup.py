@@ -24,6 +24,9 @@ PROGRAMS = {
     "nbdkit": "nbdkit",
     "fio": "fio",
     "swtpm": "swtpm",
+    "fdisk": "sfdisk",
+    "xfsprogs": "mkfs.xfs",
+    "btrfs-progs": "mkfs.btrfs",
 }
 PYTHON = """#!/bin/sh
 case $* in
