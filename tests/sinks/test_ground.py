@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from scrubjay.sinks.ground import assess, assess_disk
+from scrubjay.sinks.ground import assess, assess_device
 from scrubjay.sinks.sink import Grade
 
 FD = 7
@@ -144,8 +144,8 @@ def test_ground_of_this_machine_is_assessed(tmp_path: Path) -> None:
 
 def test_ground_of_a_whole_disk_is_that_of_the_disk(machine: Machine) -> None:
     """A medium that is overwritten as a whole has no file system to ask about."""
-    worth = assess_disk("8:1", machine.root)
+    worth = assess_device("8:1", machine.root)
     assert (worth.grade, worth.place) == (Grade.CLEAR, "sda, a rotating disk")
     machine.disk("pci0000:00/ata1/block/sdb", rotational="0")
-    assert assess_disk("8:1", machine.root).grade is Grade.CONDITIONAL
-    assert assess_disk("8:99", machine.root).grade is Grade.CONDITIONAL
+    assert assess_device("8:1", machine.root).grade is Grade.CONDITIONAL
+    assert assess_device("8:99", machine.root).grade is Grade.CONDITIONAL
