@@ -3,6 +3,7 @@
 Each study makes a home of its own, sized for its question, and deletes it.
 """
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -236,6 +237,7 @@ def _attached(home: Home, name: str, *, size_bytes: int) -> str:
 
 
 def _p99s(job: Job, uri: str, turn_count: int) -> list[float]:
+    os.sync()  # what was written before is not the neighbour's
     return [fio.run(job, [uri], seed=turn).p99_us for turn in range(1, turn_count + 1)]
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from scrubjay.base.errors import Invalid, Unavailable
 from scrubjay.base.units import GIB, KIB, MIB
-from scrubjay.media.pace import LOOK_AGAIN_S, Pace, Rates, Traffic
+from scrubjay.media.pace import LOOK_AGAIN_S, Pace, Rates, Traffic, either
 
 RATES = Rates(idle_bytes_per_s=100 * MIB, busy_bytes_per_s=10 * MIB)
 HOUR_S = 3600.0
@@ -198,3 +198,17 @@ def test_traffic_beneath_a_file_watches_the_device_of_its_file_system(tmp_path: 
     traffic = Traffic.beneath(tmp_path / "pool", watch, root=tmp_path)
     watch.now += 1_000_000_000
     assert not traffic(0), "it was found, and is idle"
+
+
+def test_either_sign_makes_busy_and_each_is_told_of_all_bytes() -> None:
+    """One that is not asked would count our bytes as those of others."""
+    told: list[int] = []
+
+    def quiet(own_bytes: int) -> bool:
+        told.append(own_bytes)
+        return False
+
+    assert not either(quiet, quiet)(5)
+    assert either(lambda _: True, quiet)(7)
+    assert either(quiet, lambda _: True)(9)
+    assert told == [5, 5, 7, 9]

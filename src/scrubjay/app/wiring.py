@@ -21,6 +21,7 @@ from scrubjay.base.errors import ScrubjayError
 from scrubjay.catalog.database import Database
 from scrubjay.catalog.idempotency import Answers
 from scrubjay.catalog.operations import Operations as OperationRows
+from scrubjay.control.activity import Activity
 from scrubjay.control.attachments import Attachments
 from scrubjay.control.forgetting import Forgetting
 from scrubjay.control.grounds import ground_of
@@ -37,7 +38,7 @@ from scrubjay.control.volumes import Volumes
 from scrubjay.export.exporters import Exporters
 from scrubjay.export.launcher import Launcher
 from scrubjay.media.direct import DirectFile
-from scrubjay.media.pace import Traffic
+from scrubjay.media.pace import Traffic, either
 
 __all__ = ["open_parts"]
 
@@ -88,7 +89,7 @@ def open_parts(
         keeper,
         lambda: [open_pool_medium(home, hold=False, kind=DirectFile)],
         clock=clock,
-        busy=Traffic.beneath(pool_path(home), clock),
+        busy=either(Traffic.beneath(pool_path(home), clock), Activity(home.volumes, clock)),
         grounds=lambda: [ground_of(pool_path(home))],
         on_missed=log.enter_missed,
     )

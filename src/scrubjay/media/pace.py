@@ -19,7 +19,7 @@ from scrubjay.base.errors import Invalid, Unavailable
 from scrubjay.base.ports import Clock
 from scrubjay.base.units import KIB, MIB
 
-__all__ = ["Busy", "Pace", "Rates", "Traffic"]
+__all__ = ["Busy", "Pace", "Rates", "Traffic", "either"]
 
 LOOK_AGAIN_S = 0.1
 """A wait is cut into such turns: what is busy now may be idle then."""
@@ -56,6 +56,16 @@ class Rates:
             idle_bytes_per_s=max(wanted.idle_bytes_per_s, needed),
             busy_bytes_per_s=max(wanted.busy_bytes_per_s, needed),
         )
+
+
+def either(*signs: Busy) -> Busy:
+    """Return what is busy where one of these is; each is told of all bytes."""
+
+    def busy(own_bytes: int) -> bool:
+        verdicts = [sign(own_bytes) for sign in signs]
+        return any(verdicts)
+
+    return busy
 
 
 class Pace:
@@ -99,7 +109,8 @@ class Pace:
 class Traffic:
     """Whether others read from or write to a device; a Busy.
 
-    Where the device cannot be told (btrfs, network), others are taken to be busy.
+    What the page cache answers it does not see. Where the device cannot be told (btrfs,
+    network), others are taken to be busy.
     """
 
     def __init__(
