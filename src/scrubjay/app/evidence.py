@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import structlog
+
 from scrubjay.app.ambient import swaps
 from scrubjay.app.home import Home
+from scrubjay.base.errors import NoSpace, Unavailable
 from scrubjay.control.births import enter_births
 from scrubjay.control.certificates import Certificates
 from scrubjay.control.keeper import Keeper
@@ -16,13 +19,28 @@ from scrubjay.sinks.sink import Sink
 
 __all__ = ["open_certificates", "open_log"]
 
+_log = structlog.get_logger(__name__)
+
 
 def open_log(home: Home, keeper: Keeper) -> Log:
     """Open the log of a home; births that it does not know are entered."""
     log = Log(keeper, Folder(home.evidence / "log"))
-    Folder(home.evidence).write("log.pub", f"{log.key}\n".encode())
-    enter_births(keeper)
+    try:
+        enter_births(keeper)
+    except NoSpace as error:
+        _log.warning("births.wait", error=error.message, hint=error.hint)
+    _publish_key(home, log)
     return log
+
+
+def _publish_key(home: Home, log: Log) -> None:
+    """Have the log's key lie beside the log; nothing depends on it."""
+    key, folder = f"{log.key}\n".encode(), Folder(home.evidence)
+    try:
+        if folder.read("log.pub") != key:
+            folder.write("log.pub", key)
+    except Unavailable as error:
+        _log.warning("log.key_unpublished", error=error.message, hint=error.hint)
 
 
 def open_certificates(

@@ -167,7 +167,7 @@ class Attachments:
             with self._liveness.withheld(volume) as gone:
                 if not gone:
                     raise Conflict(f"volume {name}: still served, expected its exporter to end")
-                self._liveness.forget(volume, name)
+                self._liveness.close_socket(volume, name)
         return ending
 
     def detach_all(self) -> None:

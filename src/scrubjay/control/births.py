@@ -64,7 +64,7 @@ def enter_births(keeper: Keeper) -> int:
         )
     entered = 0
     while batch := list(islice(missing, _BATCH)):
-        with keeper.changing() as change:
+        with keeper.changing(frees=True) as change:
             for volume in batch:
                 birth = change.birth_record(volume)
                 enter_birth(change, birth, now=keeper.now(), entropy=keeper.entropy)

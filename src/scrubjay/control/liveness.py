@@ -9,13 +9,16 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
+import re
+import uuid
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 
 from scrubjay.base.ids import VolumeId
 
 __all__ = ["Liveness"]
 
+_ID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SOCKET_PATH_BYTES_MAX = 107
 """What `sockaddr_un` holds, without its end."""
 
@@ -46,8 +49,17 @@ class Liveness:
 
     def attached(self, volume: VolumeId) -> bool:
         """Return whether an exporter serves the volume."""
-        with self.withheld(volume) as got:
-            return not got
+        try:
+            lock = os.open(self.lock_path(volume), os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(lock)
+        return False
 
     @contextlib.contextmanager
     def withheld(self, volume: VolumeId) -> Iterator[bool]:
@@ -67,7 +79,13 @@ class Liveness:
         finally:
             os.close(lock)
 
-    def forget(self, volume: VolumeId, name: str) -> None:
-        """Remove what a volume that is no more left in the folder."""
-        self.lock_path(volume).unlink(missing_ok=True)
+    def close_socket(self, volume: VolumeId, name: str) -> None:
+        """Remove the socket of a volume that is no more; who serves it still holds its lock."""
         self.socket_path(volume, name).unlink(missing_ok=True)
+
+    def sweep(self, known: Container[VolumeId]) -> None:
+        """Remove the locks of volumes that are no more, and of which nobody asks any more."""
+        for path in self._folder.glob("*.lock"):
+            volume = VolumeId(uuid.UUID(path.stem)) if _ID.fullmatch(path.stem) else None
+            if volume is not None and volume not in known and not self.attached(volume):
+                path.unlink(missing_ok=True)

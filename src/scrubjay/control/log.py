@@ -111,7 +111,7 @@ def _signer(keeper: Keeper) -> Signer:
 
 
 def _new_signer(keeper: Keeper) -> SignerRecord:
-    with keeper.changing() as change:
+    with keeper.changing(frees=True) as change:
         record = SignerRecord(
             name=f"scrubjay.{change.pool().label}.{keeper.pool_id}",
             seed=keeper.entropy.token(_SEED_BYTES).hex(),

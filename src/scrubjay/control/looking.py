@@ -7,6 +7,7 @@ Each look says how it was made, at how much, and what was still there. Nothing h
 from __future__ import annotations
 
 import datetime as dt
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,10 @@ from scrubjay.control.births import digest_of_birth, subject_of, tenant_of
 from scrubjay.control.grounds import ScrubbedMedium
 from scrubjay.control.keeper import Keeper
 from scrubjay.control.liveness import Liveness
-from scrubjay.control.records import BirthRecord, CertificateRecord, DestructionRecord
+from scrubjay.control.records import BirthRecord, CertificateRecord, DestructionRecord, entry_key
 from scrubjay.control.view import View
 from scrubjay.evidence.certificate import Certificate
+from scrubjay.evidence.entries import parse_entry
 from scrubjay.evidence.facts import Held, Kept, Looked, Medium
 from scrubjay.evidence.stages import parse_statement
 from scrubjay.evidence.statement import (
@@ -38,12 +40,13 @@ __all__ = ["Found", "Later", "Looking", "Serving", "ended"]
 
 _T = TypeVar("_T")
 _SinkKind = Literal["file", "tpm2", "pkcs11", "memory"]
+_TEXT_MAX = 900
 _HOST = "this host's memory"
 _END_OF_TIME = dt.datetime.max.replace(microsecond=0, tzinfo=dt.UTC)
 _NAMED = Kept(
     None, "the operation names the volume for 30 days, copies of the database longer: no data"
 )
-_TOLD = "an operator said that it was destroyed"
+_TOLD = "an operator said that it was destroyed, and nobody looked"
 _KEEPS = "The pool keeps each volume's birth record: ids, sizes, times; no data and no key."
 _BEHIND = "The clock stood before a moment on record: later ones are given as no earlier than it."
 _NO_SWAP = "No swap was in use when this was issued."
@@ -73,7 +76,6 @@ class Later:
     """What became of copies since."""
 
     held: tuple[Held, ...]
-    looked: tuple[Looked, ...]
     asserted: tuple[str, ...]
 
 
@@ -97,8 +99,8 @@ class Looking:
         self._liveness = liveness
         self._serving = serving
         self._media = media
-        self._catalog = catalog
-        self._log = log
+        self._catalog = _plain(catalog)
+        self._log = _plain(log)
         self._swaps = swaps
 
     def subjects(self, record: CertificateRecord) -> tuple[Subject, ...]:
@@ -110,8 +112,9 @@ class Looking:
         """Return the last moment on record before the sink dropped the old epoch."""
         with self._keeper.reading() as view:
             births = [view.birth_record(VolumeId(each)) for each in record.volumes]
-        ends = [ended(each) for each in births]
-        return max(each.exporter_at or each.decided_at for each in ends)
+            logged = [_logged_at(view, each) for each in births]
+        ends = [each.exporter_at or each.decided_at for each in map(ended, births)]
+        return max(*ends, *logged, record.rotated_at or ends[0])
 
     def after(self, record: CertificateRecord, *, since: dt.datetime) -> Found:
         """Look everywhere, after the sink dropped the old epoch at `since`."""
@@ -136,13 +139,14 @@ class Looking:
         return Found(
             sinks=tuple(_dropped(each) for each in parts if not each.residue),
             media=tuple(
-                Medium(each.ground.kind, str(each.id), each.ground.place) for each in self._media()
+                Medium(each.ground.kind, str(each.id), _plain(each.ground.place))
+                for each in self._media()
             ),
             held=(
                 Held("nodes", pool, "the pool's tree", "keys"),
                 Held("cache", "daemon", _HOST, "keys"),
                 Held("exporter", "processes", _HOST, "keys"),
-                Held("catalog", "index", str(self._catalog), "traces"),
+                Held("catalog", "index", self._catalog, "traces"),
                 *self._kept(parts),
             ),
             looked=(
@@ -156,21 +160,19 @@ class Looking:
         )
 
     def later(self, first: Certificate) -> Later:
-        """Say what became of the copies that a first certificate said are kept."""
+        """Say what became of the copies that a first certificate said are kept.
+
+        What somebody said was destroyed since was not looked at: it stays kept, and is told.
+        """
         kept = self._kept(self._sink.parts())
         named = {(each.kind, each.id) for each in kept}
         gone = [
-            each
+            Held(each.kind, each.id, each.place, each.holds, Kept(each.until, _TOLD))
             for each in parse_statement(first.payload).predicate.inventory
             if each.state == "kept" and each.kind == "replica" and (each.kind, each.id) not in named
         ]
-        return Later(
-            held=(*kept, *(Held(each.kind, each.id, each.place, each.holds) for each in gone)),
-            looked=tuple(
-                Looked(each.kind, each.id, _TOLD, self._keeper.now(), 1, 1, 0) for each in gone
-            ),
-            asserted=tuple(f"The sink on {each.place} was destroyed." for each in gone),
-        )
+        told = tuple(f"The sink on {each.place} was destroyed." for each in gone)
+        return Later(held=(*kept, *gone), asserted=told)
 
     def logged(self, *, since: dt.datetime) -> tuple[str, ...]:
         """Return what was recorded beside."""
@@ -181,15 +183,15 @@ class Looking:
     def assumed(self) -> tuple[str, ...]:
         """Return what nobody checked, beside what no certificate can check."""
         return tuple(
-            f"No key in the daemon's memory was written to the swap on {each}."
+            f"No key in the daemon's memory was written to the swap on {_plain(each)}."
             for each in self._swaps()
         )
 
     def _kept(self, parts: Sequence[Part]) -> tuple[Held, ...]:
         """Return what is left for a time, or for good."""
         return (
-            Held("catalog", "operations", str(self._catalog), "traces", _NAMED),
-            Held("log", "log", str(self._log), "traces", _LOGGED),
+            Held("catalog", "operations", self._catalog, "traces", _NAMED),
+            Held("log", "log", self._log, "traces", _LOGGED),
             *(_residue(each) for each in parts if each.residue),
         )
 
@@ -239,11 +241,28 @@ def _subject(view: View, birth: BirthRecord) -> Subject:
         ledger=Ledger(root=end.ledger_root, count=end.segments),
         end=End(
             decided_at=end.decided_at,
-            withheld_at=end.decided_at,
+            withheld_at=end.exporter_at or end.decided_at,
             exporter=end.exporter,
             exporter_at=end.exporter_at,
         ),
     )
+
+
+def _logged_at(view: View, birth: BirthRecord) -> dt.datetime:
+    """Return when a birth was logged."""
+    stored = None if birth.log_index is None else view.get(entry_key(birth.log_index))
+    if stored is None:
+        raise Invalid(f"volume {birth.volume}: its birth is not in the log, expected there")
+    return parse_entry(stored).at
+
+
+def _plain(text: str | Path) -> str:
+    """Return words as evidence takes them: what cannot be seen is spelled out."""
+    seen = os.fsencode(text).decode(errors="backslashreplace")
+    plain = "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in seen
+    )
+    return plain[:_TEXT_MAX] or "?"
 
 
 def _path_of(birth: BirthRecord) -> path.Path:
@@ -254,27 +273,28 @@ def _dropped(part: Part) -> SinkDropped:
     return SinkDropped(
         kind=_kind_of(part.kind),
         id=part.sink_id,
-        place=part.worth.place,
+        place=_plain(part.worth.place),
         worth=part.worth.grade.value,
-        reason=part.worth.reason,
+        reason=_plain(part.worth.reason),
     )
 
 
 def _residue(part: Part) -> Held:
-    kept = Kept(_END_OF_TIME, part.residue)
-    return Held("replica", str(part.sink_id), part.worth.place, "keys", kept)
+    kept = Kept(_END_OF_TIME, _plain(part.residue))
+    return Held("replica", str(part.sink_id), _plain(part.worth.place), "keys", kept)
 
 
 def _of_sink(part: Part, record: CertificateRecord, at: dt.datetime) -> Looked:
     older = sum(epoch < record.epoch_after for epoch in part.epochs)
+    held = len(part.epochs) + part.remains
     return Looked(
         "sink",
         str(part.sink_id),
-        f"asked it which epochs it holds: {' and '.join(map(str, part.epochs)) or 'none'}",
+        f"asked it which keys it holds: of epoch {' and '.join(map(str, part.epochs)) or '?'}",
         at,
-        total=max(1, len(part.epochs)),
-        examined=max(1, len(part.epochs)),
-        mismatches=older if part.epochs else 1,
+        total=max(1, held),
+        examined=held,
+        mismatches=older + part.remains,
     )
 
 

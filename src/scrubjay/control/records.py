@@ -202,6 +202,9 @@ class ForgettingRecord(_Record, frozen=True):
     decided_at: _Moment
     operation: str
     """The operation that reports about it."""
+    exporter: Literal["acknowledged", "killed", ""] = ""
+    """How the process ended that held its keys; "" where there was none, or it goes on."""
+    exporter_at: _Moment | None = None
 
 
 class RemainsRecord(_Record, frozen=True):
@@ -228,6 +231,10 @@ class CertificateRecord(_Record, frozen=True):
     volumes: tuple[uuid.UUID, ...]
     epoch_before: _U64
     epoch_after: _U64
+    rotated_at: _Moment | None = None
+    """When the rotation was committed."""
+    dropped_at: _Moment | None = None
+    """When the sink had dropped the old epoch; kept where the first stage had to wait."""
     forgotten: _Digest = ""
     """Digest of the first stage; "" until it is issued."""
     forgotten_index: _U64 = 0

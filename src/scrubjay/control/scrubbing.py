@@ -188,17 +188,24 @@ class Scrubbing:
         forgotten. Dates are whole seconds, so a use that ended later within that second
         counts too.
         """
-        second = int(at.timestamp())
+        second, now_s = int(at.timestamp()), self._now_s()
+
+        def counts(since_s: int) -> bool:
+            return since_s <= second or since_s > now_s  # later than now: the clock was set back
+
         with self._keeper.reading() as view:
             # These before the slots: what is cleared away in between is counted there.
             uncleared = [int(each.forgotten_at.timestamp()) for _, each in view.remains()]
-        uncleared = [each for each in uncleared if each <= second]
-        old = [each for each in self._keeper.pool.backlog() if each.since_s <= second]
+        uncleared = [each for each in uncleared if counts(each)]
+        old = [each for each in self._keeper.pool.backlog() if counts(each.since_s)]
         return Left(
             waiting=sum(each.slots for each in old if not each.leased),
             leased=sum(each.slots for each in old if each.leased),
             uncleared=len(uncleared),
-            since_s=min([*uncleared, *(each.since_s for each in old)], default=None),
+            since_s=min(
+                [min(each, second) for each in (*uncleared, *(one.since_s for one in old))],
+                default=None,
+            ),
         )
 
     def waits_since(self, at: dt.datetime) -> int | None:

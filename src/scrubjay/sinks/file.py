@@ -235,7 +235,8 @@ class FileSink:
 
     def parts(self) -> list[Part]:
         """Return this sink: it is its only part."""
-        return [Part(self.kind, self.sink_id, self.worth(), self.epochs())]
+        remains = sum(slot.state is _State.REMAINS for slot in self._slots())
+        return [Part(self.kind, self.sink_id, self.worth(), self.epochs(), remains=remains)]
 
     def budget(self) -> Budget:
         """Say that any number of rotations can be afforded."""

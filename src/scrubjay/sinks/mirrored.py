@@ -222,6 +222,11 @@ class MirroredSink:
             for number, sink in sorted(self._reach.sinks.items())
             if number not in self._reach.away
         ]
+        for number, error in self._reach.away.items():
+            member = find(self._record, number)
+            reason = f"it is away, and nobody sees what it keeps ({error.message})"
+            worth = Worth(Grade.CONDITIONAL, member.place, reason)
+            parts.append(Part(member.kind, member_id(self.sink_id, number), worth, ()))
         for each in self._record.expelled:
             if not each.destroyed:
                 listed = " and ".join(map(str, each.epochs))

@@ -52,6 +52,9 @@ class Part:
     sink_id: UUID
     worth: Worth
     epochs: tuple[Epoch, ...]
+    """Those whose keys it holds; none where nobody can tell, as of one that is away."""
+    remains: int = 0
+    """Places of keys in it that are neither whole nor empty."""
     residue: str = ""
     """Why it may hold keys that were dropped elsewhere; "" for a part that took part."""
 

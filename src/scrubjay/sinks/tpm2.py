@@ -245,7 +245,10 @@ class TpmSink:
 
     def parts(self) -> list[Part]:
         """Return this sink: it is its only part."""
-        return [Part(self.kind, self.sink_id, self.worth(), self.epochs())]
+        with self._talk() as talk:
+            slots = self._indices.slots(talk)
+        remains = sum(slot.state is State.REMAINS for slot in slots)
+        return [Part(self.kind, self.sink_id, self.worth(), self.epochs(), remains=remains)]
 
     def budget(self) -> Budget:
         """Say how often its memory bears a rotation."""
