@@ -14,12 +14,18 @@ from scrubjay.api.application import make_application
 from scrubjay.api.server import Server, listen
 from scrubjay.api.services import Services
 from scrubjay.catalog.idempotency import Answers
+from scrubjay.control.defaults import Defaults
+from scrubjay.control.events import Events
 from scrubjay.control.scan import Scans
+from scrubjay.evidence.promises import LEDGER
 from tests.control.rig import World
 
 
 def services_over(world: World) -> Services:
     """Return a world as the API sees it."""
+    events = Events(world.keeper)
+    defaults = Defaults(world.keeper, events, LEDGER, version="0.1.0")
+    defaults.announce()
     return Services(
         tenants=world.tenants,
         volumes=world.volumes,
@@ -32,6 +38,8 @@ def services_over(world: World) -> Services:
         scans=Scans(lambda: [world.disks.copied().pool], world.operations),
         operations=world.operations,
         answers=Answers(world.database),
+        defaults=defaults,
+        events=events,
         clock=world.clock,
     )
 

@@ -19,7 +19,20 @@ SEGMENTS = st.one_of(
     st.text(string.ascii_letters + string.digits + "-_.~%", max_size=40),
 )
 PATHS = st.one_of(
-    st.sampled_from(["/tenants", "/volumes", "/attachments", "/pools", "/operations", "/metrics"]),
+    st.sampled_from(
+        [
+            "/tenants",
+            "/volumes",
+            "/attachments",
+            "/pools",
+            "/operations",
+            "/metrics",
+            "/events",
+            "/defaults",
+            "/certificates",
+            "/log",
+        ]
+    ),
     st.builds(
         lambda noun, segment: f"/{noun}/{segment}",
         st.sampled_from(["tenants", "volumes", "attachments", "pools", "operations"]),
@@ -51,7 +64,7 @@ HEADERS = st.dictionaries(
     max_size=2,
 )
 QUERIES = st.dictionaries(
-    st.sampled_from(["cursor", "limit", "tenant", "x"]), st.text(max_size=12), max_size=2
+    st.sampled_from(["cursor", "limit", "tenant", "after", "x"]), st.text(max_size=12), max_size=2
 )
 
 

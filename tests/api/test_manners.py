@@ -244,6 +244,8 @@ def test_openapi_names_every_route_and_its_problems(client: httpx.Client) -> Non
         "/v1/metrics",
         "/v1/operations",
         "/v1/operations/{operation}",
+        "/v1/defaults",
+        "/v1/events",
     }
     for path in document["paths"].values():
         for route in path.values():

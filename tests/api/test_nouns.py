@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import httpx
 
+from scrubjay.base.ids import TenantNo
 from scrubjay.base.units import GIB
+from scrubjay.control.events import Events
+from scrubjay.evidence.promises import LEDGER
 from tests.api.rig import finished
 from tests.control.rig import World
 
@@ -75,6 +78,41 @@ def test_operations_are_listed_newest_first(client: httpx.Client) -> None:
     subjects = [each["subject"].split()[1] for each in first["items"] + second["items"]]
     assert subjects == ["c", "b", "a"]
     assert second["next_cursor"] is None
+
+
+def test_events_are_paged_by_cursor_and_by_number(served: tuple[World, httpx.Client]) -> None:
+    """Who keeps the last id goes on behind it; a tenant's are those for all and its own."""
+    world, client = served
+    world.tenants.create("zeta")
+    events = Events(world.keeper)
+    with world.keeper.changing() as change:
+        for number in range(5):
+            to = TenantNo(2) if number == 3 else None
+            events.stage(change, "told", f"event {number}", tenant=to, facts={"a": "b"})
+    first = client.get("/events", params={"limit": 3}).json()
+    rest = client.get("/events", params={"limit": 3, "cursor": first["next_cursor"]}).json()
+    assert [each["id"] for each in first["items"] + rest["items"]] == [1, 2, 3, 4, 5]
+    assert rest["next_cursor"] is None
+    assert rest["items"][0] | {"at": None} == {
+        "id": 4, "at": None, "kind": "told", "tenant": "zeta", "text": "event 3",
+        "effective_at": None, "facts": {"a": "b"},
+    }  # fmt: skip
+    assert [each["id"] for each in client.get("/events?after=4").json()["items"]] == [5]
+    acmes = client.get("/events?tenant=acme").json()["items"]
+    assert [each["id"] for each in acmes] == [1, 2, 3, 5]
+    for query in ("cursor=MTp4", "cursor=MTotMQ", "after=-1", f"after={1 << 63}", "tenant="):
+        assert client.get(f"/events?{query}").status_code in (404, 422), query
+
+
+def test_defaults_are_shown_with_their_history_and_moment(client: httpx.Client) -> None:
+    """All that the ledger has, and since when it holds in this pool."""
+    shown = {each["setting"]: each for each in client.get("/defaults").json()["items"]}
+    assert set(shown) == set(LEDGER.settings)
+    sealed = shown["encryption.cipher"]
+    assert sealed["value"] == sealed["history"][-1]["value"] == "AES-256-GCM"
+    assert sealed["history"][0]["effect"] == "first"
+    assert sealed["in_force_since"].endswith("Z")
+    assert (sealed["next"], sealed["next_at"]) == ("", None)
 
 
 def test_name_with_strange_letters_in_a_path_is_not_found(client: httpx.Client) -> None:

@@ -10,6 +10,8 @@ from scrubjay import __version__
 from scrubjay.api import (
     attachments,
     certificates,
+    defaults,
+    events,
     metrics,
     operations,
     pools,
@@ -39,7 +41,18 @@ def make_application(services: Services) -> FastAPI:
         generate_unique_id_function=_operation_id,
     )
     app.state.services = services
-    for part in (tenants, volumes, attachments, pools, certificates, operations, metrics):
+    parts = (
+        tenants,
+        volumes,
+        attachments,
+        pools,
+        certificates,
+        operations,
+        defaults,
+        events,
+        metrics,
+    )
+    for part in parts:
         app.include_router(part.router)
     problems.install(app)
     app.add_middleware(BodyLimit)

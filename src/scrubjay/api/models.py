@@ -15,6 +15,8 @@ from scrubjay.catalog.operations import OperationRow
 from scrubjay.control import pool_status
 from scrubjay.control.attachments import Served
 from scrubjay.control.certificates import Certificates, Issued
+from scrubjay.control.defaults import Default as ControlDefault
+from scrubjay.control.events import Event as ControlEvent
 from scrubjay.control.operations import Progress as OperationProgress
 from scrubjay.control.records import PolicyRecord, TenantRecord
 from scrubjay.control.volumes import Volume as ControlVolume
@@ -23,6 +25,9 @@ __all__ = [
     "Attachment",
     "Certificate",
     "CertifiedVolume",
+    "Default",
+    "DefaultEntry",
+    "Event",
     "EvidenceLog",
     "NewAttachment",
     "NewScan",
@@ -333,6 +338,73 @@ class Pool(BaseModel):
     def of(cls, status: pool_status.PoolStatus) -> Self:
         """Show a pool's state."""
         return cls.model_validate(status, from_attributes=True)
+
+
+class DefaultEntry(BaseModel):
+    """A line of the ledger: a value, since which version and day, what it was before, and why."""
+
+    value: str
+    version: str
+    day: dt.date
+    before: str
+    effect: Literal["first", "stronger", "weaker"]
+    why: str
+
+
+class Default(BaseModel):
+    """A default that security rests on: in force in this pool since a moment, and its history."""
+
+    setting: str
+    means: str
+    where: str = Field(description="in the code, as an import finds it")
+    value: str = Field(description="in force; the newest of the history, or the one before it")
+    in_force_since: dt.datetime
+    next: str = Field(description="the announced value, empty where there is none")
+    next_at: dt.datetime | None
+    history: list[DefaultEntry]
+
+    @classmethod
+    def of(cls, default: ControlDefault) -> Self:
+        """Show a default."""
+        setting, standing = default.setting, default.standing
+        return cls(
+            setting=setting.name,
+            means=setting.means,
+            where=setting.where,
+            value=standing.value,
+            in_force_since=standing.since,
+            next=standing.next,
+            next_at=standing.next_at,
+            history=[
+                DefaultEntry.model_validate(each, from_attributes=True) for each in default.history
+            ],
+        )
+
+
+class Event(BaseModel):
+    """Something that a tenant, or everybody, is told; numbered, never changed."""
+
+    id: int
+    at: dt.datetime
+    kind: str
+    tenant: str | None = Field(description="whom it is for, null for everybody")
+    text: str
+    effective_at: dt.datetime | None
+    facts: dict[str, str]
+
+    @classmethod
+    def of(cls, event: ControlEvent) -> Self:
+        """Show an event."""
+        record = event.record
+        return cls(
+            id=event.number,
+            at=record.at,
+            kind=record.kind,
+            tenant=event.tenant,
+            text=record.text,
+            effective_at=record.effective_at,
+            facts=record.facts,
+        )
 
 
 class Progress(BaseModel):

@@ -12,6 +12,8 @@ from scrubjay.base.ports import Clock
 from scrubjay.catalog.idempotency import Answers
 from scrubjay.control.attachments import Attachments
 from scrubjay.control.certificates import Certificates
+from scrubjay.control.defaults import Defaults
+from scrubjay.control.events import Events
 from scrubjay.control.forgetting import Forgetting
 from scrubjay.control.log import Log
 from scrubjay.control.operations import Operations
@@ -39,6 +41,8 @@ class Services:
     scans: Scans
     operations: Operations
     answers: Answers
+    defaults: Defaults
+    events: Events
     clock: Clock
     under_way: set[str] = field(default_factory=set)
     """Idempotency keys whose first request has not been answered yet."""

@@ -1,6 +1,7 @@
 """What the daemon does beside what it is asked.
 
-It remembers the pool's progress, opens a pool anew that has stopped, and prunes.
+It remembers the pool's progress, opens a pool anew that has stopped, prunes, and puts
+announced defaults into force on their day.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ from collections.abc import Callable
 
 import structlog
 
-from scrubjay.api.repeats import KEPT
 from scrubjay.base.errors import ScrubjayError
 from scrubjay.base.ports import Clock
 from scrubjay.catalog.idempotency import Answers
 from scrubjay.control.certificates import Certificates
+from scrubjay.control.defaults import Defaults
 from scrubjay.control.forgetting import Forgetting
 from scrubjay.control.keeper import Keeper
 from scrubjay.control.log import Log
@@ -38,6 +39,7 @@ class Upkeep:
         forgetting: Forgetting,
         operations: Operations,
         answers: Answers,
+        defaults: Defaults,
         *,
         log: Log,
         certificates: Certificates,
@@ -49,6 +51,7 @@ class Upkeep:
         self._certificates = certificates
         self._operations = operations
         self._answers = answers
+        self._defaults = defaults
         self._clock = clock
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="upkeep")
@@ -75,6 +78,7 @@ class Upkeep:
             self._attempt(self._remember)
             self._attempt(self._certificates.go_on)
             self._attempt(self._evidence_log.publish)
+            self._attempt(self._defaults.take_effect)
             self._attempt(self._prune)
 
     def _revive(self) -> None:
@@ -93,8 +97,9 @@ class Upkeep:
         if self._clock.monotonic_ns() - self._pruned_ns < _PRUNE_EVERY_NS:
             return
         self._pruned_ns = self._clock.monotonic_ns()
-        self._operations.prune()
-        self._answers.prune(before=at(self._clock.now_ns()) - KEPT)
+        self._operations.prune(self._defaults.span("api.operations_kept"))
+        kept = self._defaults.span("api.answers_kept")
+        self._answers.prune(before=at(self._clock.now_ns()) - kept)
 
     def _attempt(self, work: Callable[[], object]) -> bool:
         try:

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
+from scrubjay import __version__
 from scrubjay.api.application import make_application
 from scrubjay.api.server import Server, listen
 from scrubjay.api.services import Services
@@ -23,6 +24,8 @@ from scrubjay.catalog.idempotency import Answers
 from scrubjay.catalog.operations import Operations as OperationRows
 from scrubjay.control.activity import Activity
 from scrubjay.control.attachments import Attachments
+from scrubjay.control.defaults import Defaults
+from scrubjay.control.events import Events
 from scrubjay.control.forgetting import Forgetting
 from scrubjay.control.grounds import ground_of
 from scrubjay.control.leases import Leases
@@ -35,6 +38,7 @@ from scrubjay.control.scan import Scans
 from scrubjay.control.scrubbing import Scrubbing
 from scrubjay.control.tenants import Tenants
 from scrubjay.control.volumes import Volumes
+from scrubjay.evidence.promises import LEDGER
 from scrubjay.export.exporters import Exporters
 from scrubjay.export.launcher import Launcher
 from scrubjay.media.direct import DirectFile
@@ -66,6 +70,9 @@ def open_parts(
         entropy=entropy,
     )
     parts.callback(keeper.close)
+    events = Events(keeper)
+    defaults = Defaults(keeper, events, LEDGER, version=__version__)
+    defaults.announce()
 
     liveness = Liveness(home.volumes, above=(home.path, home.run))
     exporters = Exporters(
@@ -119,6 +126,7 @@ def open_parts(
         forgetting,
         operations,
         answers,
+        defaults,
         log=log,
         certificates=certificates,
         clock=clock,
@@ -142,6 +150,8 @@ def open_parts(
         scans=Scans(lambda: [open_pool_medium(home, hold=False)], operations),
         operations=operations,
         answers=answers,
+        defaults=defaults,
+        events=events,
         clock=clock,
     )
     server = Server(make_application(services), listen(home.api))

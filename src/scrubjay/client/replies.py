@@ -12,6 +12,9 @@ __all__ = [
     "Attachment",
     "Certificate",
     "CertifiedVolume",
+    "Default",
+    "DefaultEntry",
+    "Event",
     "EvidenceLog",
     "Operation",
     "Page",
@@ -103,6 +106,42 @@ class Volume(Struct, frozen=True):
     created_at: dt.datetime
     state: str
     attached: bool
+
+
+class DefaultEntry(Struct, frozen=True):
+    """A line of the ledger of defaults."""
+
+    value: str
+    version: str
+    day: dt.date
+    before: str
+    effect: str
+    why: str
+
+
+class Default(Struct, frozen=True):
+    """A default that security rests on, and how it stands; no moments where no daemon said so."""
+
+    setting: str
+    means: str
+    where: str
+    value: str
+    history: list[DefaultEntry]
+    in_force_since: dt.datetime | None = None
+    next: str = ""
+    next_at: dt.datetime | None = None
+
+
+class Event(Struct, frozen=True):
+    """Something that a tenant, or everybody, is told."""
+
+    id: int
+    at: dt.datetime
+    kind: str
+    tenant: str | None
+    text: str
+    effective_at: dt.datetime | None = None
+    facts: dict[str, str] = {}
 
 
 class Progress(Struct, frozen=True):

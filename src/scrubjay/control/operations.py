@@ -22,9 +22,9 @@ from scrubjay.catalog.operations import OperationRow, OperationState
 from scrubjay.catalog.operations import Operations as Rows
 from scrubjay.control.records import at
 
-__all__ = ["Operations", "Progress", "Work", "problem_of"]
+__all__ = ["KEPT", "Operations", "Progress", "Work", "problem_of"]
 
-_KEPT = dt.timedelta(days=30)
+KEPT = dt.timedelta(days=30)
 _log = structlog.get_logger(__name__)
 
 Work = Callable[["Progress"], Mapping[str, object]]
@@ -119,9 +119,9 @@ class Operations:
             )
             self.fail([row.id], lost)
 
-    def prune(self) -> None:
-        """Drop what ended long ago."""
-        self._rows.prune(before=self._now() - _KEPT)
+    def prune(self, kept: dt.timedelta = KEPT) -> None:
+        """Drop what ended longer ago than that."""
+        self._rows.prune(before=self._now() - kept)
 
     def stop(self, timeout_s: float) -> None:
         """Ask all work to stop, and wait for it."""

@@ -20,7 +20,9 @@ from scrubjay.base.units import MIB, TIB, VOLUME_BYTES_MAX, VOLUME_BYTES_MIN
 
 __all__ = [
     "CERTIFICATE_PREFIX",
+    "DEFAULTS_KEY",
     "ENTRY_PREFIX",
+    "EVENTS_KEY",
     "FRONTIER_KEY",
     "OUTSTANDING_PREFIX",
     "POLICY_KEY",
@@ -31,7 +33,10 @@ __all__ = [
     "BranchRecord",
     "CertificateRecord",
     "CheckpointRecord",
+    "DefaultsRecord",
     "DestructionRecord",
+    "EventRecord",
+    "EventsRecord",
     "ForgettingRecord",
     "LineageRecord",
     "PolicyRecord",
@@ -39,6 +44,7 @@ __all__ = [
     "RemainsRecord",
     "ScrubRecord",
     "SignerRecord",
+    "StandingDefault",
     "TenantRecord",
     "VolumeRecord",
     "at",
@@ -51,6 +57,7 @@ __all__ = [
     "directory_prefix",
     "encode",
     "entry_key",
+    "event_key",
     "forgetting_key",
     "ledger_key",
     "ledger_prefix",
@@ -75,6 +82,8 @@ SCRUB_KEY = b"z"
 WITHIN_S_MIN, WITHIN_S_MAX = 60, 366 * 86_400
 """A deadline that can be met, and one that somebody will live to see."""
 RATE_MIN, RATE_MAX = MIB, TIB
+DEFAULTS_KEY = b"n"
+EVENTS_KEY = b"j"
 _U24 = Annotated[int, Meta(ge=1, lt=1 << 24)]
 _U32 = Annotated[int, Meta(ge=1, lt=1 << 32)]
 _U64 = Annotated[int, Meta(ge=0)]
@@ -281,6 +290,46 @@ class ScrubRecord(_Record, frozen=True):
     """Of slots that wait since this second (since 1970) or before, that is told already."""
 
 
+class StandingDefault(_Record, frozen=True):
+    """A default as it stands in this pool, and the change of it that is announced."""
+
+    setting: str
+    value: str
+    since: _Moment
+    """When it took effect here."""
+    next: str = ""
+    next_at: _Moment | None = None
+    untold: str | None = None
+    """The value before, until the log of evidence has heard of the change."""
+
+
+class DefaultsRecord(_Record, frozen=True):
+    """Key `q`: the defaults with which this pool was last served; none before the first time."""
+
+    version: str
+    """Of the Scrubjay that served it."""
+    standing: tuple[StandingDefault, ...]
+
+
+class EventsRecord(_Record, frozen=True):
+    """Key `j` alone: what the next event is called; it only ever grows."""
+
+    next: _U64 = 1
+
+
+class EventRecord(_Record, frozen=True):
+    """Key `j` with a number: something that a tenant, or every one, is told. Never changed."""
+
+    at: _Moment
+    kind: str
+    text: str
+    tenant: _U24 | None = None
+    """Whom it is for; None: everybody."""
+    effective_at: _Moment | None = None
+    """When what it announces takes effect, where that is another moment."""
+    facts: dict[str, str] = {}
+
+
 _RecordT = TypeVar("_RecordT", bound=_Record)
 
 
@@ -384,6 +433,11 @@ def outstanding_key(certificate: bytes) -> bytes:
 def named_key(digest: str) -> bytes:
     """Key under which a certificate is found by the digest of either stage, or its beginning."""
     return b"i" + digest.encode()
+
+
+def event_key(number: int) -> bytes:
+    """Key of an EventRecord; numbers begin at 1."""
+    return struct.pack(">cQ", EVENTS_KEY, number)
 
 
 def birth_key(volume: VolumeId) -> bytes:
