@@ -10,7 +10,7 @@ import typer
 
 from scrubjay import __version__
 from scrubjay.base.errors import Invalid, ScrubjayError
-from scrubjay.cli import certificates, pools, promises, tenants, volumes
+from scrubjay.cli import audits, certificates, pools, promises, tenants, volumes
 from scrubjay.cli.output import fail, watch_stdout
 
 __all__ = ["make_commands", "run"]
@@ -42,6 +42,7 @@ def make_commands() -> typer.Typer:
     commands.add_typer(volumes.commands, name="volume")
     commands.add_typer(pools.commands, name="pool")
     commands.add_typer(certificates.commands, name="certificate")
+    commands.add_typer(audits.commands, name="audit")
     commands.add_typer(promises.events, name="event")
     commands.command(epilog="Example: scrubjay defaults --json")(promises.defaults)
     return commands

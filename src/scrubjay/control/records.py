@@ -304,7 +304,7 @@ class StandingDefault(_Record, frozen=True):
 
 
 class DefaultsRecord(_Record, frozen=True):
-    """Key `q`: the defaults with which this pool was last served; none before the first time."""
+    """Key `n`: the defaults with which this pool was last served; none before the first time."""
 
     version: str
     """Of the Scrubjay that served it."""

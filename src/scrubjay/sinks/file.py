@@ -54,6 +54,8 @@ class _Slot:
     index: int
     state: _State
     epoch: Epoch
+    digest: bytes = b""
+    """Of its key and epoch, as its header says."""
 
     @property
     def offset_bytes(self) -> int:
@@ -188,7 +190,12 @@ class FileSink:
     def prepare(self, epoch: Epoch, key: bytes) -> None:
         """Store the fresh key of a new epoch in the empty slot, and read it back."""
         slots = self._slots()
-        held = {slot.epoch: self._merged(slot) for slot in slots if slot.state is _State.HELD}
+        # The digest tells whether a slot holds this key: to merge each would take milliseconds.
+        held = {
+            slot.epoch: key if slot.digest == _key_digest(key, slot.epoch) else b""
+            for slot in slots
+            if slot.state is _State.HELD
+        }
         check_new(self._sink_id, held, epoch, key)
         empty = [slot for slot in slots if slot.state is _State.EMPTY]
         if not empty:
@@ -285,13 +292,13 @@ def _parse_header(data: bytes) -> tuple[UUID, UUID]:
 def _parse_slot(index: int, data: bytes) -> _Slot:
     if data == _EMPTY:
         return _Slot(index, _State.EMPTY, Epoch(0))
-    magic, epoch, stripes, _ = _SLOT_HEADER.unpack_from(data)
+    magic, epoch, stripes, key_digest = _SLOT_HEADER.unpack_from(data)
     digest = data[_SPLIT_END:_USED_BYTES]
     if (magic, stripes) != (_SLOT_MAGIC, STRIPES) or digest != hashlib.sha256(
         memoryview(data)[:_SPLIT_END]
     ).digest():
         return _Slot(index, _State.REMAINS, Epoch(0))
-    return _Slot(index, _State.HELD, Epoch(epoch))
+    return _Slot(index, _State.HELD, Epoch(epoch), key_digest)
 
 
 def _slot_bytes(epoch: Epoch, key: bytes, entropy: Entropy) -> bytes:

@@ -18,7 +18,7 @@ BLOCK_BYTES = 32
 STRIPES = 4000
 SPLIT_BYTES = STRIPES * BLOCK_BYTES
 
-_BLOCK_NUMBER = bytes(4)
+_NUMBERED_BYTES = 4 + BLOCK_BYTES
 
 
 def split(key: bytes, entropy: Entropy) -> bytes:
@@ -33,10 +33,13 @@ def merge(stripes: bytes | memoryview) -> bytes:
 
 
 def _chain(stripes: bytes | memoryview) -> bytes:
+    """Diffuse all stripes; 4000 turns that every rotation waits for, so nothing is called twice."""
+    sha256, number = hashlib.sha256, int.from_bytes
     block = bytes(BLOCK_BYTES)
     for start in range(0, len(stripes), BLOCK_BYTES):
-        mixed = _xor(block, stripes[start : start + BLOCK_BYTES])
-        block = hashlib.sha256(_BLOCK_NUMBER + mixed).digest()
+        mixed = number(block) ^ number(stripes[start : start + BLOCK_BYTES])
+        # The number of the block, and the block: 4 zeros before its 32 bytes.
+        block = sha256(mixed.to_bytes(_NUMBERED_BYTES)).digest()
     return block
 
 

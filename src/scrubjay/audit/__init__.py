@@ -1,0 +1,1 @@
+"""What a tenant can find out for himself, with nothing but the API and NBD."""
