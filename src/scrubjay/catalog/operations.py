@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -38,19 +38,21 @@ class Operations:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, row: OperationRow) -> None:
-        """Enter a new operation."""
-        with self._database.writing() as connection:
-            connection.execute(
-                sa.insert(operations),
-                {
-                    "id": str(row.id),
-                    "kind": row.kind,
-                    "subject": row.subject,
-                    "state": row.state,
-                    "created_at": _stored(row.created_at),
-                },
-            )
+    def add(self, rows: Sequence[OperationRow]) -> None:
+        """Enter new operations."""
+        values = [
+            {
+                "id": str(row.id),
+                "kind": row.kind,
+                "subject": row.subject,
+                "state": row.state,
+                "created_at": _stored(row.created_at),
+            }
+            for row in rows
+        ]
+        if values:
+            with self._database.writing() as connection:
+                connection.execute(sa.insert(operations), values)
 
     def end(
         self,
@@ -69,6 +71,19 @@ class Operations:
                 .where(operations.c.state == "running")
                 .values(state=state, ended_at=_stored(ended_at), result=result, problem=problem)
             )
+
+    def done(self, results: Mapping[uuid.UUID, str], *, ended_at: dt.datetime) -> None:
+        """Write down that these operations are done, each with its result."""
+        values = [{"which": str(each), "text": text} for each, text in results.items()]
+        if values:
+            with self._database.writing() as connection:
+                connection.execute(
+                    sa.update(operations)
+                    .where(operations.c.id == sa.bindparam("which"))
+                    .where(operations.c.state == "running")
+                    .values(state="done", ended_at=_stored(ended_at), result=sa.bindparam("text")),
+                    values,
+                )
 
     def find(self, operation: uuid.UUID) -> OperationRow | None:
         """Return one operation."""

@@ -23,6 +23,7 @@ from scrubjay.base.ids import VolumeId
 from scrubjay.control.keeper import Keeper
 from scrubjay.control.liveness import Liveness
 from scrubjay.control.records import VolumeRecord, encode, volume_key
+from scrubjay.control.view import View
 from scrubjay.control.volumes import Volume, resolve_volume, withheld
 
 __all__ = ["Attachments", "Ending", "Exporters", "Served", "Start"]
@@ -169,6 +170,10 @@ class Attachments:
                     raise Conflict(f"volume {name}: still served, expected its exporter to end")
                 self._liveness.close_socket(volume, name)
         return ending
+
+    def sweep(self, view: View) -> None:
+        """Remove the locks of volumes that are no more."""
+        self._liveness.sweep({volume for volume, _ in view.volumes()})
 
     def detach_all(self) -> None:
         """End serving every volume, in order."""

@@ -39,7 +39,8 @@ def enter_birth(
     if not tenant.blinding:
         tenant = msgspec.structs.replace(tenant, blinding=entropy.token(BLINDING_BYTES).hex())
         change.put(tenant_key(TenantNo(tenant.id)), encode(tenant))
-    blinded = msgspec.structs.replace(birth, blinding=entropy.token(BLINDING_BYTES).hex())
+    blinding = birth.blinding or entropy.token(BLINDING_BYTES).hex()
+    blinded = msgspec.structs.replace(birth, blinding=blinding)
     entry = BirthEntry(
         at=max(now, birth.created_at),
         subject=subject_of(blinded),

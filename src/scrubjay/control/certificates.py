@@ -13,7 +13,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -22,8 +22,9 @@ from typing import Protocol
 import msgspec
 import structlog
 
-from scrubjay.base.errors import Conflict, Corrupt, NotFound, ScrubjayError
-from scrubjay.base.ids import Epoch, VolumeId
+from scrubjay.base.errors import Conflict, Corrupt, Invalid, NotFound, ScrubjayError
+from scrubjay.base.ids import Epoch, LineageNo, VolumeId
+from scrubjay.control.births import enter_birth
 from scrubjay.control.grounds import ScrubbedMedium
 from scrubjay.control.keeper import Change, Keeper
 from scrubjay.control.log import Log, append
@@ -38,11 +39,12 @@ from scrubjay.control.records import (
     encode,
     named_key,
     outstanding_key,
+    remains_key,
 )
 from scrubjay.control.view import View
 from scrubjay.evidence.bundle import make_bundle
 from scrubjay.evidence.certificate import Certificate, certify_forgotten, certify_scrubbed
-from scrubjay.evidence.dsse import Envelope, open_envelope
+from scrubjay.evidence.dsse import Envelope, digest_of, open_envelope
 from scrubjay.evidence.entries import SUBJECTS_MAX
 from scrubjay.evidence.facts import Facts, Looked, ScrubFacts
 from scrubjay.evidence.stages import parse_statement
@@ -84,16 +86,20 @@ class Issued:
         return self.record.scrubbed or self.record.forgotten
 
 
-def enter_due(change: Change, volumes: Sequence[VolumeId], *, before: Epoch, after: Epoch) -> None:
+def enter_due(
+    change: Change, volumes: Sequence[VolumeId], *, before: Epoch, after: Epoch, now: dt.datetime
+) -> None:
     """Stage that certificates are due for volumes that a rotation forgets."""
-    for part in count():
-        batch = volumes[part * SUBJECTS_MAX : (part + 1) * SUBJECTS_MAX]
-        if not batch:
-            return
+    parts = (part for part in count() if change.get(certificate_key(after, part)) is None)
+    for first in range(0, len(volumes), SUBJECTS_MAX):
         due = CertificateRecord(
-            scope="volumes", volumes=tuple(batch), epoch_before=before, epoch_after=after
+            scope="volumes",
+            volumes=tuple(volumes[first : first + SUBJECTS_MAX]),
+            epoch_before=before,
+            epoch_after=after,
+            rotated_at=now,
         )
-        key = certificate_key(after, part)
+        key = certificate_key(after, next(parts))
         change.put(key, encode(due))
         change.put(outstanding_key(key), b"1")
 
@@ -116,6 +122,13 @@ class Certificates:
         self._envelopes = envelopes
         self._scrubbing = scrubbing
         self._lock = threading.Lock()
+        self._refused: dict[bytes, str] = {}
+        """What was said of each certificate that was refused: it is said once."""
+
+    @property
+    def trouble(self) -> str:
+        """Why certificates wait; "" where none was refused."""
+        return next(iter(self._refused.values()), "")
 
     # --- issuing ----------------------------------------------------------------------
 
@@ -133,27 +146,62 @@ class Certificates:
         return all(issued)
 
     def go_on(self) -> bool:
-        """Issue every second stage that can be; return whether others are still to come."""
+        """Issue second stages as far as can be; return whether others are still to come."""
         with self._lock:
-            found = self._outstanding()
-            finished = [self._attempt(self._finished, each) for each in found]
-        return not all(finished)
+            oldest_s = self._scrubbing.waits_since(self._keeper.now())
+            for each in self._outstanding():
+                issued_at = each.record.issued_at
+                if issued_at is None:
+                    continue
+                if oldest_s is not None and oldest_s <= issued_at.timestamp():
+                    return True  # those behind it are of later rotations
+                if not self._attempt(self._finished, each):
+                    return True
+        return False
+
+    def enter_missing(self, volumes: Sequence[VolumeId]) -> None:
+        """Have certificates be due for volumes that a version without any has forgotten."""
+        with self._keeper.changing(frees=True) as change:
+            known = {
+                volume
+                for key, _ in change.scan(OUTSTANDING_PREFIX)
+                for volume in _find(change, CERTIFICATE_PREFIX + key[1:]).record.volumes
+            }
+            for volume in volumes:
+                end = ended(change.birth_record(volume))
+                if volume not in known and not end.certificate:
+                    enter_due(
+                        change,
+                        [volume],
+                        before=Epoch(end.epoch_before),
+                        after=Epoch(end.epoch_after),
+                        now=self._keeper.now(),
+                    )
 
     def _attempt(self, work: Callable[[Issued], bool], each: Issued) -> bool:
         try:
-            return work(each)
+            done = work(each)
         except ScrubjayError as error:
-            volumes = [str(volume) for volume in each.record.volumes[:_SHOWN_MAX]]
-            _log.error("certificate.refused", volumes=volumes, error=error.message, hint=error.hint)
+            if self._refused.get(each.key) != error.message:
+                self._refused[each.key] = error.message
+                volumes = [str(volume) for volume in each.record.volumes[:_SHOWN_MAX]]
+                _log.error(
+                    "certificate.refused", volumes=volumes, error=error.message, hint=error.hint
+                )
             return False
+        self._refused.pop(each.key, None)
+        return done
 
-    def _outstanding(self) -> list[Issued]:
+    def _outstanding(self) -> Iterator[Issued]:
+        """Yield what has a stage to come, in order of rotations."""
         with self._keeper.reading() as view:
-            keys = [key for key, _ in view.scan(OUTSTANDING_PREFIX)]
-            return [_find(view, CERTIFICATE_PREFIX + key[1:]) for key in keys]
+            for key, _ in view.scan(OUTSTANDING_PREFIX):
+                yield _find(view, CERTIFICATE_PREFIX + key[1:])
 
     def _issue_forgotten(self, due: Issued, *, now: dt.datetime) -> bool:
-        dropped_at = max(now, self._looking.last_of(due.record))
+        due = self._prepared(due, now)
+        assert due.record.dropped_at is not None, "the sink has dropped the epoch"
+        dropped_at = max(due.record.dropped_at, self._looking.last_of(due.record))
         with self._keeper.reading() as view:
             policy = view.policy()
         record, found = due.record, self._looking.after(due.record, since=dropped_at)
@@ -196,10 +244,28 @@ class Certificates:
         _log.info("certificate.issued", certificate=certificate.digest, worth=issued.worth)
         return True
 
+    def _prepared(self, due: Issued, now: dt.datetime) -> Issued:
+        """Note when the sink had dropped the epoch, and enter births that are not logged yet."""
+        with self._keeper.reading() as view:
+            births = [view.birth_record(VolumeId(each)) for each in due.record.volumes]
+        unborn = [each for each in births if each.log_index is None]
+        record = due.record
+        if record.dropped_at is None:
+            record = msgspec.structs.replace(record, dropped_at=now)
+        if unborn or due.key in self._refused:  # else it is issued at once, and that notes it
+            with self._keeper.changing(frees=True) as change:
+                for each in unborn:
+                    enter_birth(change, each, now=now, entropy=self._keeper.entropy)
+                change.put(due.key, encode(record))
+        return Issued(due.key, record)
+
     def _finished(self, each: Issued) -> bool:
         """Issue a second stage where it can be; return whether nothing is to come."""
         issued_at = each.record.issued_at
-        if issued_at is None or self._scrubbing.waits_since(issued_at) is not None:
+        with self._keeper.reading() as view:
+            if issued_at is None or not _is_cleared(view, each.record):
+                return False
+        if self._scrubbing.waits_since(issued_at) is not None:
             return False
         self._issue_scrubbed(each)
         return True
@@ -219,10 +285,7 @@ class Certificates:
                 issued_at=now,
                 media=tuple(map(_scrubbed, media)),
                 held=later.held,
-                looked=(
-                    *(_looked(medium, now, slots) for medium in media),
-                    *later.looked,
-                ),
+                looked=tuple(_looked(medium, now, slots) for medium in media),
                 asserted=later.asserted,
             ),
             first,
@@ -247,9 +310,16 @@ class Certificates:
 
     def page(self, *, after: bytes, limit: int) -> list[Issued]:
         """Return up to `limit` certificates in order of rotations, from behind a key on."""
-        stored = self._keeper.pool.scan(CERTIFICATE_PREFIX, after=after, limit=limit)
-        found = [Issued(key, _decode(key, value)) for key, value in stored]
-        return [each for each in found if each.record.forgotten]
+        found: list[Issued] = []
+        while len(found) < limit:
+            wanted = limit - len(found)
+            stored = self._keeper.pool.scan(CERTIFICATE_PREFIX, after=after, limit=wanted)
+            rows = (Issued(key, _decode(key, value)) for key, value in stored)
+            found += (each for each in rows if each.record.forgotten)
+            if len(stored) < wanted:
+                break
+            after = stored[-1][0]
+        return found
 
     def find(self, reference: str) -> Issued:
         """Return the certificate whose id, of either stage, begins like this; 8 digits or more.
@@ -303,7 +373,17 @@ class Certificates:
                 f"certificate {digest}: its file is gone",
                 hint="put the folder of certificates back; its leaf is in the log",
             )
-        return decode_strictly(Envelope, data, what=f"certificate {digest}")
+        try:
+            envelope = decode_strictly(Envelope, data, what=f"certificate {digest}")
+            if digest_of(open_envelope(envelope, self._log.key)) == digest:
+                return envelope
+            what = "holds another certificate"
+        except Invalid as error:
+            what = error.message
+        raise Corrupt(
+            f"certificate {digest}: its file was changed ({what})",
+            hint="put the file back as it was; its leaf is in the log",
+        )
 
 
 def _place(digest: str) -> str:
@@ -341,6 +421,12 @@ def _looked(medium: ScrubbedMedium, at: dt.datetime, slots: int) -> Looked:
         f" back {read}, or to its end by the ciphertext of a later volume"
     )
     return Looked("medium", str(medium.id), method, at, slots, slots, 0)
+
+
+def _is_cleared(view: View, record: CertificateRecord) -> bool:
+    """Whether nothing is left of the volumes but their birth records."""
+    births = (view.birth_record(VolumeId(volume)) for volume in record.volumes)
+    return all(view.get(remains_key(LineageNo(each.lineage))) is None for each in births)
 
 
 def _note_certificate(change: Change, volume: VolumeId, digest: str) -> None:

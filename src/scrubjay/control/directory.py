@@ -26,6 +26,7 @@ __all__ = [
     "read_group",
     "read_ledger",
     "segment_range",
+    "unpack_group",
 ]
 
 COMMITMENT_BYTES = 32
@@ -48,13 +49,13 @@ class Group:
 def read_group(view: View, lineage: LineageNo, group: int) -> Group | None:
     """Return a group of the directory; None where no segment of it was ever leased."""
     value = view.get(directory_key(lineage, group))
-    return None if value is None else _unpack(value, f"directory of lineage {lineage}")
+    return None if value is None else unpack_group(value, f"directory of lineage {lineage}")
 
 
 def groups_of(view: View, lineage: LineageNo) -> Iterator[tuple[bytes, Group]]:
     """Yield (key, group) for the whole directory of a lineage."""
     for key, value in view.scan(directory_prefix(lineage)):
-        yield key, _unpack(value, f"directory of lineage {lineage}")
+        yield key, unpack_group(value, f"directory of lineage {lineage}")
 
 
 def read_ledger(view: View, lineage: LineageNo, group: int) -> bytearray:
@@ -83,7 +84,8 @@ def by_group(segments: Iterable[SegmentId]) -> dict[int, list[SegmentId]]:
     return groups
 
 
-def _unpack(value: bytes, where: str) -> Group:
+def unpack_group(value: bytes, where: str) -> Group:
+    """Return a group of the directory; Corrupt, naming `where`, for another size."""
     if len(value) != _GROUP.size:
         raise Corrupt(f"{where}: {len(value)} bytes, expected {_GROUP.size}")
     branch, *slots = _GROUP.unpack(value)

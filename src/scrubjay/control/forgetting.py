@@ -21,18 +21,20 @@ from __future__ import annotations
 import datetime as dt
 import threading
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import msgspec
 import structlog
 
-from scrubjay.base.errors import ScrubjayError, Unavailable
+from scrubjay.base.errors import NotFound, ScrubjayError, Unavailable
 from scrubjay.base.ids import Epoch, LineageNo, TenantNo, VolumeId
 from scrubjay.base.ports import Clock
-from scrubjay.control.attachments import Attachments, Ending
+from scrubjay.control.attachments import Attachments
 from scrubjay.control.certificates import Certificates, enter_due
 from scrubjay.control.clearing import Clearing
+from scrubjay.control.crowd import Crowd
 from scrubjay.control.keeper import Change, Keeper
 from scrubjay.control.ledger import read_frontier
 from scrubjay.control.looking import ended
@@ -42,6 +44,7 @@ from scrubjay.control.records import (
     ForgettingRecord,
     RemainsRecord,
     birth_key,
+    decode,
     encode,
     forgetting_key,
     remains_key,
@@ -58,6 +61,7 @@ __all__ = ["Forgetting"]
 _KIND = "volume.destroy"
 _INTERVAL_NS = 250_000_000
 _RETRY_S = 5.0
+_ENDS_AT_ONCE = 8
 _WAIT_MAX_S = 60.0
 """Volumes decided meanwhile are ended within this time, though they are forgotten later."""
 _BATCH_MAX = 1024
@@ -66,12 +70,19 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _Ended:
-    """A volume that no process serves any more."""
+class _Wish:
+    """A volume that somebody wants to be destroyed, on a condition."""
 
-    record: ForgettingRecord
-    ending: Ending
-    at: dt.datetime
+    reference: str
+    check: Callable[[Volume], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Doomed:
+    """A volume about which is to be decided, and what its operation says of it."""
+
+    volume: VolumeId
+    subject: str
 
 
 class Forgetting:
@@ -102,8 +113,11 @@ class Forgetting:
             entropy=keeper.entropy,
         )
         self._clearing = Clearing(keeper)
+        self._deciding = Crowd(self._decide_all)
         self._undropped: list[tuple[uuid.UUID, VolumeId, DestructionRecord]] = []
         """Committed (by operation), but the sink has not yet dropped the old epoch."""
+        self.trouble = ""
+        """Why what is pending has to wait; "" where nothing is known to be wrong."""
         self._unreported = True
         """Certificates may be due: of an earlier daemon, or some that were refused."""
         self._wake = threading.Event()
@@ -119,25 +133,7 @@ class Forgetting:
         From here on nothing serves it, and nothing takes the decision back. Deciding
         again returns the same operation; `check` may raise before anything changes.
         """
-        operation: uuid.UUID | None = None
-        try:
-            with self._keeper.naming() as change:
-                volume = resolve_volume(self._keeper, change, reference)
-                known = change.forgetting(volume)
-                if known is not None:
-                    return uuid.UUID(known.operation)
-                check(self._volumes.shown(change, volume))
-                name = change.volume(volume).name
-                operation = self._operations.begin(_KIND, f"volume {name} ({volume})")
-                self._decide(change, volume, operation)
-        except ScrubjayError as error:
-            # A commit of which nobody knows is looked up at the next start.
-            if operation is not None and type(error) is not Unavailable:
-                self._operations.fail([operation], error)
-            raise
-        _log.info("volume.destruction_decided", volume=str(volume))
-        self._wake.set()
-        return operation
+        return self._deciding.ask(_Wish(reference, check))
 
     def pending(self) -> int:
         """Return how many volumes are decided to be forgotten and are not yet."""
@@ -152,17 +148,12 @@ class Forgetting:
         An operation whose volume is gone is done, once the sink is settled. One whose
         volume is `ready` was never decided, and is left to whoever ends what else was left.
         """
-        with self._keeper.rotating, self._keeper.reading() as view:
-            decided = {uuid.UUID(each.operation) for each in view.forgettings()}
-            known = {operation for operation, _, _ in self._undropped}
-            for row in self._operations.running():
-                if row.kind != _KIND or row.id in known:
-                    continue
-                if row.id in decided:
-                    self._operations.adopt(row.id)
-                elif (end := _destruction(view, row.subject)) is not None:
-                    self._operations.adopt(row.id)
-                    self._undropped.append((row.id, *end))
+        with self._keeper.rotating:
+            self._bring_forward()
+            with self._keeper.reading() as view:
+                decided = view.forgettings()
+                self._adopt(view, decided)
+                self._attachments.sweep(view)
             try:
                 self._settle()
                 self._report()
@@ -170,6 +161,33 @@ class Forgetting:
                 _log.error("forgetting.waits", error=error.message, hint=error.hint)
         if decided or self._undropped:
             self._wake.set()
+
+    def _bring_forward(self) -> None:
+        """Put decisions of earlier versions, which were numbered, under their volumes' ids."""
+        with self._keeper.changing(frees=True) as change:
+            for key, value in change.scan(b"f"):
+                record = decode(ForgettingRecord, value, where=f"pool key {key.hex()}")
+                if key != (right := forgetting_key(VolumeId(record.volume))):
+                    change.delete(key)
+                    change.put(right, value)
+
+    def _adopt(self, view: View, decided: Sequence[ForgettingRecord]) -> None:
+        """Go on with the operations of a dead daemon, also where its database is lost."""
+        known = {operation for operation, _, _ in self._undropped}
+        waiting = {uuid.UUID(each.operation): each for each in decided}
+        for row in self._operations.running():
+            if row.kind != _KIND or row.id in known:
+                continue
+            if waiting.pop(row.id, None) is not None:
+                self._operations.adopt(row.id)
+            elif (end := _destruction(view, row.subject)) is not None:
+                self._operations.adopt(row.id)
+                self._undropped.append((row.id, *end))
+        for operation, each in waiting.items():
+            name = view.volume(VolumeId(each.volume)).name
+            self._operations.adopt(operation, _KIND, f"volume {name} ({each.volume})")
+        lost = [volume for _, volume, end in self._undropped if not end.certificate]
+        self._certificates.enter_missing(lost)
 
     def start(self) -> None:
         """Begin to carry out what is decided."""
@@ -186,8 +204,8 @@ class Forgetting:
         with self._keeper.rotating:
             with self._keeper.reading() as view:  # raises where the pool has stopped
                 doomed = view.forgettings()
+            ended = self._end_all(doomed[:_BATCH_MAX])
             self._settle()
-            ended = [end for each in doomed[:_BATCH_MAX] if (end := self._ended(each))]
             if ended and not self._wait_s():
                 self._rotate(ended)
                 self._settle()
@@ -215,8 +233,14 @@ class Forgetting:
             if self.clear():
                 return 0
         except ScrubjayError as error:
+            self.trouble = error.message
             _log.error("forgetting.failed", error=error.message, hint=error.hint)
             return _RETRY_S
+        except Exception as error:  # noqa: BLE001 - a bug in one destroy must not end all others
+            self.trouble = f"{type(error).__name__}, see the daemon's log"
+            _log.exception("forgetting.broke")
+            return _RETRY_S
+        self.trouble = self._certificates.trouble
         return pause_s if waiting else None
 
     def _wait_s(self) -> float:
@@ -231,6 +255,39 @@ class Forgetting:
             _log.info("forgetting.waits_for_budget", wait_s=round(wait_s), rotations=rotations)
         return wait_s
 
+    def _decide_all(self, wishes: Sequence[_Wish]) -> list[uuid.UUID | ScrubjayError]:
+        """Decide what was asked for at once in one commit; one that is refused harms no other."""
+        begun: list[uuid.UUID] = []
+        try:
+            with self._keeper.naming(frees=True) as change:
+                answers = [self._known(change, wish) for wish in wishes]
+                doomed = {each: None for each in answers if isinstance(each, _Doomed)}
+                begun = self._operations.begin_all(_KIND, [each.subject for each in doomed])
+                decided = dict(zip(doomed, begun, strict=True))
+                for each, operation in decided.items():
+                    self._decide(change, each.volume, operation)
+        except ScrubjayError as error:
+            # A commit of which nobody knows is looked up at the next start.
+            if begun and type(error) is not Unavailable:
+                self._operations.fail(begun, error)
+            raise
+        for each in decided:
+            _log.info("volume.destruction_decided", volume=str(each.volume))
+        self._wake.set()
+        return [decided[each] if isinstance(each, _Doomed) else each for each in answers]
+
+    def _known(self, change: Change, wish: _Wish) -> _Doomed | uuid.UUID | ScrubjayError:
+        """Return which volume is to be decided about; or the operation of what is decided."""
+        try:
+            volume = resolve_volume(self._keeper, change, wish.reference)
+            known = change.forgetting(volume)
+            if known is not None:
+                return uuid.UUID(known.operation)
+            wish.check(self._volumes.shown(change, volume))
+            return _Doomed(volume, f"volume {change.volume(volume).name} ({volume})")
+        except ScrubjayError as error:
+            return error
+
     def _decide(self, change: Change, volume: VolumeId, operation: uuid.UUID) -> None:
         """Stage the decision."""
         record = change.volume(volume)
@@ -243,19 +300,39 @@ class Forgetting:
         change.put(volume_key(volume), encode(msgspec.structs.replace(record, state="destroying")))
         change.put(forgetting_key(volume), encode(decided))
 
-    def _ended(self, doomed: ForgettingRecord) -> _Ended | None:
+    def _end_all(self, doomed: Sequence[ForgettingRecord]) -> list[ForgettingRecord]:
+        """Have no process hold a key of these volumes; return those of which that is so.
+
+        How a process ended is written down at once: the rotation may have to wait.
+        """
+        with ThreadPoolExecutor(_ENDS_AT_ONCE) as threads:
+            ended = [each for each in threads.map(self._ended, doomed) if each is not None]
+        news = [
+            each
+            for each, before in zip(ended, _by_volume(ended, doomed), strict=True)
+            if each is not before
+        ]
+        if news:
+            with self._keeper.changing(frees=True) as change:
+                for each in news:
+                    change.put(forgetting_key(VolumeId(each.volume)), encode(each))
+        return ended
+
+    def _ended(self, doomed: ForgettingRecord) -> ForgettingRecord | None:
         """Have no process hold a key of the volume; None where one does not let go."""
         volume = VolumeId(doomed.volume)
-        with self._keeper.reading() as view:
-            name = view.volume(volume).name
         try:
+            with self._keeper.reading() as view:
+                name = view.volume(volume).name
             ending = self._attachments.end(volume, name)
         except ScrubjayError as error:
             _log.error("exporter.goes_on", volume=str(volume), error=error.message)
             return None
-        return _Ended(doomed, ending, self._keeper.now())
+        if ending == "not attached":
+            return doomed
+        return msgspec.structs.replace(doomed, exporter=ending, exporter_at=self._keeper.now())
 
-    def _rotate(self, doomed: Iterable[_Ended]) -> None:
+    def _rotate(self, doomed: Iterable[ForgettingRecord]) -> None:
         """Commit a pool without them, under a new epoch."""
         before = self._keeper.epoch
         after = self._epochs.prepare(before)
@@ -266,11 +343,10 @@ class Forgetting:
             for each in doomed:
                 lost, end = _take_out(change, each, now, before=before, after=after)
                 paths.append(lost)
-                doomed_volume = VolumeId(each.record.volume)
-                done.append((uuid.UUID(each.record.operation), doomed_volume, end))
+                done.append((uuid.UUID(each.operation), VolumeId(each.volume), end))
             change.forget(paths, epoch=after, epoch_key=self._epochs.key(after))
             gone = [volume for _, volume, _ in done]
-            enter_due(change, gone, before=before, after=after)
+            enter_due(change, gone, before=before, after=after, now=now)
             change.index_as(
                 lambda index, generation: index.remove_volumes(gone, generation=generation)
             )
@@ -292,22 +368,23 @@ class Forgetting:
         if not self._undropped and not self._unreported:
             return
         self._unreported = not self._certificates.issue()
-        left = []
-        for operation, volume, end in self._undropped:
-            with self._keeper.reading() as view:
-                certificate = ended(view.birth_record(volume)).certificate
-            if certificate:
-                _log.info("volume.forgotten", volume=str(volume), epoch=end.epoch_after)
-                self._operations.succeed([operation], self._result(volume, end, certificate))
-            else:
-                left.append((operation, volume, end))
-        self._undropped = left
+        left, results = [], {}
+        with self._keeper.reading() as view:
+            for operation, volume, _ in self._undropped:
+                end = ended(view.birth_record(volume))
+                if end.certificate:
+                    results[operation] = self._result(volume, end)
+                    _log.info("volume.forgotten", volume=str(volume), epoch=end.epoch_after)
+                else:
+                    left.append((operation, volume, end))
+            self._operations.succeed_each(results)
+            self._undropped = left
+            if results:
+                self._attachments.sweep(view)
 
-    def _result(
-        self, volume: VolumeId, end: DestructionRecord, certificate: str
-    ) -> dict[str, object]:
+    def _result(self, volume: VolumeId, end: DestructionRecord) -> dict[str, object]:
         return {
-            "certificate": certificate,
+            "certificate": end.certificate,
             "volume": str(volume),
             "forgotten_at": self._keeper.now().isoformat(),
             "epoch_before": end.epoch_before,
@@ -317,11 +394,18 @@ class Forgetting:
         }
 
 
+def _by_volume(
+    wanted: Sequence[ForgettingRecord], records: Sequence[ForgettingRecord]
+) -> list[ForgettingRecord]:
+    """Return the records of the same volumes, in that order."""
+    found = {each.volume: each for each in records}
+    return [found[each.volume] for each in wanted]
+
+
 def _take_out(
-    change: Change, each: _Ended, now: dt.datetime, *, before: Epoch, after: Epoch
+    change: Change, doomed: ForgettingRecord, now: dt.datetime, *, before: Epoch, after: Epoch
 ) -> tuple[path.Path, DestructionRecord]:
     """Stage the end of a volume, of which the birth record stays; return the path to forget."""
-    doomed = each.record
     gone = VolumeId(doomed.volume)
     volume, birth = change.volume(gone), change.birth_record(gone)
     lineage = LineageNo(volume.lineage)
@@ -333,8 +417,8 @@ def _take_out(
         epoch_after=after,
         segments=ledger.size,
         ledger_root=ledger.root().hex(),
-        exporter=each.ending,
-        exporter_at=None if each.ending == "not attached" else max(each.at, decided_at),
+        exporter=doomed.exporter or "not attached",
+        exporter_at=doomed.exporter_at and max(doomed.exporter_at, decided_at),
     )
     remains = RemainsRecord(tenant=volume.tenant, volume=gone, forgotten_at=now)
     change.put(birth_key(gone), encode(msgspec.structs.replace(birth, destruction=end)))
@@ -346,6 +430,9 @@ def _take_out(
 
 def _destruction(view: View, subject: str) -> tuple[VolumeId, DestructionRecord] | None:
     """Return how the volume of an operation's subject ended; None if it did not."""
-    volume = VolumeId(uuid.UUID(subject.rpartition("(")[2].rstrip(")")))
-    end = view.birth_record(volume).destruction
+    try:
+        volume = VolumeId(uuid.UUID(subject.rpartition("(")[2].rstrip(")")))
+        end = view.birth_record(volume).destruction
+    except (ValueError, NotFound):  # nobody wrote that here
+        return None
     return None if end is None else (volume, end)

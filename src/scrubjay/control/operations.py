@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -55,11 +55,17 @@ class Operations:
 
     def begin(self, kind: str, subject: str) -> uuid.UUID:
         """Enter an operation that whoever calls will end."""
-        operation = uuid.UUID(bytes=self._entropy.token(16), version=4)
-        self._rows.add(OperationRow(operation, kind, subject, "running", self._now()))
-        with self._lock:
-            self._progress[operation] = Progress()
+        (operation,) = self.begin_all(kind, [subject])
         return operation
+
+    def begin_all(self, kind: str, subjects: Sequence[str]) -> list[uuid.UUID]:
+        """Enter operations, one for each subject, all at once."""
+        now = self._now()
+        rows = [OperationRow(self._new_id(), kind, subject, "running", now) for subject in subjects]
+        self._rows.add(rows)
+        with self._lock:
+            self._progress |= {row.id: Progress() for row in rows}
+        return [row.id for row in rows]
 
     def run(self, kind: str, subject: str, work: Work) -> uuid.UUID:
         """Enter an operation and do its work in a thread of its own."""
@@ -76,6 +82,17 @@ class Operations:
         """Write down that operations are done."""
         text = msgspec.json.encode(result, order="sorted").decode()
         self._end(list(operations), "done", result=text)
+
+    def succeed_each(self, results: Mapping[uuid.UUID, Mapping[str, object]]) -> None:
+        """Write down that operations are done, each with a result of its own, all at once."""
+        texts = {
+            each: msgspec.json.encode(result, order="sorted").decode()
+            for each, result in results.items()
+        }
+        self._rows.done(texts, ended_at=self._now())
+        with self._lock:
+            for each in results:
+                self._progress.pop(each, None)
 
     def fail(self, operations: Iterable[uuid.UUID], error: ScrubjayError) -> None:
         """Write down that operations failed, and why."""
@@ -106,8 +123,13 @@ class Operations:
             ours = set(self._progress)
         return [row for row in self.running() if row.id not in ours]
 
-    def adopt(self, operation: uuid.UUID) -> None:
-        """Go on with an operation of an earlier daemon, which whoever calls will end."""
+    def adopt(self, operation: uuid.UUID, kind: str = "", subject: str = "") -> None:
+        """Go on with an operation of an earlier daemon, which whoever calls will end.
+
+        With `kind` and `subject` one whose row is lost is entered anew.
+        """
+        if kind and self._rows.find(operation) is None:
+            self._rows.add([OperationRow(operation, kind, subject, "running", self._now())])
         with self._lock:
             self._progress[operation] = Progress()
 
@@ -164,6 +186,9 @@ class Operations:
     def _progress_of(self, row: OperationRow) -> Progress:
         with self._lock:
             return self._progress.get(row.id) or Progress()
+
+    def _new_id(self) -> uuid.UUID:
+        return uuid.UUID(bytes=self._entropy.token(16), version=4)
 
     def _now(self) -> dt.datetime:
         return at(self._clock.now_ns())
