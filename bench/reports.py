@@ -1,4 +1,4 @@
-"""What is measured on Scrubjay alone: cleaning, memory, times to create and attach, scale.
+"""What is measured on Scrubjay alone: cleaning, memory, times to create, attach and destroy, scale.
 
 Each study makes a home of its own, sized for its question, and deletes it.
 """
@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, median
-from typing import Literal
 
 from bench import fio, machine
+from bench.extent import Extent, Report
 from bench.fio import Job
+from bench.forgetting import destroying
 from bench.product import Home, server_pid
 from bench.rows import FILL, WORKING_SET_BYTES
 from scrubjay.base.errors import Unavailable
@@ -28,29 +29,6 @@ NEAR_BYTES = 32 * GIB
 IDLE_VOLUMES = 10
 BUSY_VOLUMES = 100
 BUSY_SPAN_BYTES = 16 * MIB
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Extent:
-    """How much a study does: the real size, or enough to see that it runs."""
-
-    turn_count: int
-    seconds: float
-    disk_bytes: int
-    overwrite_bytes: int
-    mapped_bytes: int
-    scrubbed_bytes: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """One figure, and what it is to reach."""
-
-    name: str
-    value: float
-    unit: str
-    target: float | None = None
-    better: Literal["lower", "higher"] = "lower"
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +196,7 @@ STUDIES = (
     Study("mapped", mapped),
     Study("volumes busy at once", crowd),
     Study("neighbour of scrubbing", scrubbing),
+    Study("destroy", destroying),
 )
 
 

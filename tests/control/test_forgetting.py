@@ -155,7 +155,7 @@ def test_sink_that_fails_to_drop_is_asked_again_before_anything_is_claimed(world
 
 def test_pool_whose_commit_fails_in_a_rotation_stops_and_drops_nothing(world: World) -> None:
     """Where nobody knows which epoch the pool names, the sink keeps both (I4)."""
-    world.written("a", tenant="acme")
+    world.volumes.create("a", tenant="acme", size_bytes=GIB)
     decide(world, "a")
     world.disks.pool.inject(Fault.ERROR, kind=IoKind.SYNC)
     for _ in range(2):
