@@ -147,7 +147,7 @@ class _NoExporters:
     def detach(self, volume: VolumeId) -> None:
         """Have nothing to end."""
 
-    def kill(self, volume: VolumeId) -> bool:
+    def kill(self, volume: VolumeId) -> bool:  # noqa: ARG002 - as the port has it
         """Have nothing to end."""
         return True
 

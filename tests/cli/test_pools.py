@@ -44,6 +44,7 @@ def _told(**changed: object) -> list[tuple[str, str]]:
         volumes=1,
         attached=0,
         forgettings=0,
+        trouble="",
         scrubbing=Scrubbing(**(values | changed)),
         sink=Sink(
             kind="file",

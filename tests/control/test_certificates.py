@@ -13,11 +13,12 @@ from structlog.testing import capture_logs
 from scrubjay.base.errors import Conflict, Corrupt, NotFound, Unavailable
 from scrubjay.base.ids import VolumeId
 from scrubjay.catalog.database import Database
+from scrubjay.control import looking
 from scrubjay.control.births import enter_births
 from scrubjay.control.certificates import Certificates, Issued
 from scrubjay.control.keeper import Change
 from scrubjay.control.log import Log
-from scrubjay.control.records import birth_key, encode
+from scrubjay.control.records import birth_key, encode, forgetting_key
 from scrubjay.evidence.entries import DeadlineMissed, parse_entry
 from scrubjay.evidence.folder import Folder
 from scrubjay.evidence.questions import Asked
@@ -318,3 +319,93 @@ def test_page_of_certificates_is_empty_before_any_was_issued(world: World, tmp_p
     """Nothing is listed that is only due."""
     assert world.certificates.page(after=b"", limit=9) == []
     assert not (tmp_path / "evidence" / "certificates").exists()
+
+
+def test_decision_of_an_earlier_version_is_carried_out_and_stops_no_other(world: World) -> None:
+    """Its key was a number; it is put under the volume's id (records.md, `f`)."""
+    world.written("a", tenant="acme")
+    world.volumes.create("b", tenant="acme", size_bytes=1 << 30)
+    operation = world.forgetting.destroy("a", check=lambda _volume: None)
+    volume = world.volumes.find("a").id
+    with world.keeper.changing() as change:
+        value = change.get(forgetting_key(volume))
+        assert value is not None
+        change.delete(forgetting_key(volume))
+        change.put(b"f" + bytes(8), value)
+    world.forgetting.recover()
+    world.forgetting.carry_out()
+    (other,) = destroy(world, "b")
+    assert {world.operations.find(each)[0].state for each in (operation, other)} == {"done"}
+
+
+def test_exporter_is_ended_and_noted_while_the_rotation_has_to_wait(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Withheld at once, whatever the sink does; and the certificate says how it ended (I8)."""
+    a = world.written("a", tenant="acme")
+    world.forgetting.destroy("a", check=lambda _volume: None)
+    with monkeypatch.context() as patched:
+        patched.setattr(type(world.sink), "prepare", _away)
+        with pytest.raises(Unavailable):
+            world.forgetting.carry_out()
+    assert a.id not in world.exporters.locks
+    world.forgetting.carry_out()
+    report = checked(world, only(world.certificates))
+    assert report.failed == ()
+    assert report.statement is not None
+    (subject,) = report.statement.predicate.subjects  # type: ignore[union-attr] # a first stage
+    assert subject.end.exporter == "acknowledged"
+
+
+def _away(*_: object) -> None:
+    raise Unavailable("sink: away")
+
+
+def test_place_with_characters_that_cannot_be_seen_hangs_no_destroy(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is spelled out in the certificate."""
+    world.written("a", tenant="acme")
+    at = world.certificates._looking  # noqa: SLF001 - as of another home
+    monkeypatch.setattr(at, "_log", looking._plain("/srv/caf\udce9\n\u200b"))  # noqa: SLF001 - as it is made
+    destroy(world, "a")
+    report = checked(world, only(world.certificates))
+    assert report.failed == ()
+    assert report.statement is not None
+    places = [each.place for each in report.statement.predicate.inventory]
+    assert any("\\xe9" in each and "\\u200b" in each for each in places)
+
+
+def test_certificate_file_that_holds_another_is_named(world: World) -> None:
+    """Its digest is looked at, not its name."""
+    for name in ("a", "b"):
+        destroy(world, world.volumes.create(name, tenant="acme", size_bytes=1 << 30).record.name)
+    one, two = world.certificates.page(after=b"", limit=9)
+    folder = world.folder / "evidence" / "certificates"
+    (folder / f"{one.id}.json").write_bytes((folder / f"{two.id}.json").read_bytes())
+    with pytest.raises(Corrupt, match="was changed"):
+        world.certificates.bundle(one)
+
+
+def test_locks_of_destroyed_volumes_do_not_stay(world: World) -> None:
+    """They are there while somebody looks, and go afterwards."""
+    for number in range(3):
+        world.written(f"v{number}", tenant="acme")
+    destroy(world, "v0", "v1")
+    left = [path.stem for path in (world.folder / "run" / "volumes").glob("*.lock")]
+    assert left == [str(world.volumes.find("v2").id)]
+
+
+def test_operation_whose_row_is_lost_is_entered_anew(world: World) -> None:
+    """A new catalog knows nothing of it; whoever asks again finds it."""
+    world.written("a", tenant="acme")
+    operation = world.forgetting.destroy("a", check=lambda _volume: None)
+    world.close()
+    (world.folder / "catalog.db").unlink()
+    Database.create(world.folder / "catalog.db").close()
+    later = World(world.disks, world.folder)
+    later.forgetting.recover()
+    assert later.operations.find(operation)[0].state == "running"
+    later.forgetting.carry_out()
+    assert later.operations.find(operation)[0].state == "done"
+    later.close()

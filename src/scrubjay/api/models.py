@@ -331,6 +331,7 @@ class Pool(BaseModel):
     volumes: int
     attached: int
     forgettings: int = Field(description="decided and not yet done")
+    trouble: str = Field(description="why forgetting has to wait; empty where it does not")
     scrubbing: Scrubbing
     sink: Sink
 

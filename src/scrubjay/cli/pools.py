@@ -51,6 +51,7 @@ def status(*, json: AsJson = False) -> None:
             ("tenants", str(pool.tenants)),
             ("volumes", f"{pool.volumes}, {pool.attached} attached"),
             ("forgetting", f"{counted(pool.forgettings, 'volume')} to go"),
+            *([("", f"WAITS: {pool.trouble}")] if pool.trouble else []),
             *sink_facts(pool.sink),
         ]
     )

@@ -257,5 +257,6 @@ class Pool(Struct, frozen=True):
     volumes: int
     attached: int
     forgettings: int
+    trouble: str
     scrubbing: Scrubbing
     sink: Sink

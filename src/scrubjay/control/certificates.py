@@ -124,6 +124,8 @@ class Certificates:
         self._lock = threading.Lock()
         self._refused: dict[bytes, str] = {}
         """What was said of each certificate that was refused: it is said once."""
+        self._dropped: dict[bytes, dt.datetime] = {}
+        """When each that is due was first seen to be: the sink has dropped its epoch by then."""
 
     @property
     def trouble(self) -> str:
@@ -241,6 +243,7 @@ class Certificates:
             change.put(named_key(certificate.digest), due.key)
             for volume in map(VolumeId, record.volumes):
                 _note_certificate(change, volume, certificate.digest)
+        self._dropped.pop(due.key, None)
         _log.info("certificate.issued", certificate=certificate.digest, worth=issued.worth)
         return True
 
@@ -251,7 +254,8 @@ class Certificates:
         unborn = [each for each in births if each.log_index is None]
         record = due.record
         if record.dropped_at is None:
-            record = msgspec.structs.replace(record, dropped_at=now)
+            dropped_at = self._dropped.setdefault(due.key, now)
+            record = msgspec.structs.replace(record, dropped_at=dropped_at)
         if unborn or due.key in self._refused:  # else it is issued at once, and that notes it
             with self._keeper.changing(frees=True) as change:
                 for each in unborn:

@@ -37,6 +37,8 @@ class PoolStatus:
     volumes: int
     attached: int
     forgettings: int
+    trouble: str
+    """Why forgetting has to wait; "" where nothing is known to be wrong."""
     scrubbing: ScrubStatus
     sink: SinkStatus
 
@@ -84,6 +86,7 @@ class Pools:
             volumes=len(volumes),
             attached=sum(map(self._liveness.attached, volumes)),
             forgettings=self._forgetting.pending(),
+            trouble=self._forgetting.trouble,
             scrubbing=scrub_status(self._scrubbing, self._keeper.now()),
             sink=sink_status(
                 self._sink, epoch=pool.epoch, created_at=record.created_at, now=self._keeper.now()
