@@ -119,3 +119,24 @@ def test_name_with_strange_letters_in_a_path_is_not_found(client: httpx.Client) 
     """A path is data, however it is spelled."""
     for name in ("%2e%2e", "a%2Fb", "%00", "%C3%A4", "x" * 3000):
         assert client.get(f"/volumes/{name}").status_code in (404, 422), name
+
+
+def test_tenant_closed_over_the_api_names_what_it_had(client: httpx.Client) -> None:
+    """If-Match is heeded; the result names every volume, and pages of all list it still."""
+    client.post("/tenants", json={"name": "gone"})
+    client.post("/volumes", json={"name": "g0", "tenant": "gone", "size": GIB})
+    stale = client.delete("/tenants/gone", headers={"If-Match": '"other"'})
+    assert stale.status_code == 412
+    asked = client.delete("/tenants/gone")
+    assert asked.status_code == 202
+    assert asked.headers["location"] == f"/v1/operations/{asked.json()['id']}"
+    ended = finished(client, asked.json()["id"])
+    assert ended["state"] == "done"
+    result = ended["result"]
+    assert isinstance(result, dict)
+    assert len(result["volumes"]) == 1
+    assert "gone" not in [each["name"] for each in client.get("/tenants").json()["items"]]
+    first = client.get("/tenants", params={"closed": True, "limit": 1}).json()
+    rest = client.get("/tenants", params={"closed": True, "cursor": first["next_cursor"]}).json()
+    states = {each["name"]: each["state"] for each in first["items"] + rest["items"]}
+    assert states["gone"] == "closed"

@@ -127,7 +127,7 @@ class Tenant(BaseModel):
     id: int
     name: str
     created_at: dt.datetime
-    state: Literal["active"]
+    state: Literal["active", "closing", "closed"]
 
     @classmethod
     def of(cls, record: TenantRecord) -> Self:

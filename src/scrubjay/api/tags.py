@@ -29,17 +29,23 @@ def tag_of(subject: TenantRecord | Volume) -> str:
     return f'"{hashlib.sha256(repr(parts).encode()).hexdigest()[:24]}"'
 
 
-def expecting(if_match: str | None) -> Callable[[Volume], None]:
-    """Return a check that raises Outdated where a volume is not what If-Match says."""
+def expecting(if_match: str | None) -> Callable[[TenantRecord | Volume], None]:
+    """Return a check that raises Outdated where a thing is not what If-Match says."""
 
-    def check(volume: Volume) -> None:
+    def check(subject: TenantRecord | Volume) -> None:
         if if_match is None or if_match.strip() == "*":
             return
         wanted = {each.strip() for each in if_match.split(",")}
-        if tag_of(volume) not in wanted:
+        if tag_of(subject) not in wanted:
             raise Outdated(
-                f"volume {volume.record.name}: is {tag_of(volume)}, expected {if_match}",
+                f"{_name_of(subject)}: is {tag_of(subject)}, expected {if_match}",
                 hint="it changed: read it again",
             )
 
     return check
+
+
+def _name_of(subject: TenantRecord | Volume) -> str:
+    if isinstance(subject, TenantRecord):
+        return f"tenant {subject.name}"
+    return f"volume {subject.record.name}"

@@ -101,6 +101,12 @@ class Index:
             )
             _remember(connection, generation)
 
+    def remove_tenant(self, tenant: TenantNo, *, generation: int) -> None:
+        """Strike out a tenant that is closed as of `generation`; it has no volumes any more."""
+        with self._database.writing() as connection:
+            connection.execute(sa.delete(schema.tenants).where(schema.tenants.c.id == tenant))
+            _remember(connection, generation)
+
     def tenant_named(self, name: str) -> TenantRow | None:
         """Return the tenant of this name."""
         return next(iter(self._tenants(schema.tenants.c.name == name, 1)), None)

@@ -61,7 +61,11 @@ def enter_births(keeper: Keeper) -> int:
     """Enter the births of volumes from before there was a log; return how many."""
     with keeper.reading() as view:
         missing = iter(
-            [volume for volume, birth in view.births() if birth.log_index is None and _lives(birth)]
+            [
+                VolumeId(birth.volume)
+                for birth in view.births()
+                if birth.log_index is None and _lives(birth)
+            ]
         )
     entered = 0
     while batch := list(islice(missing, _BATCH)):

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 import structlog
@@ -87,13 +87,22 @@ class Issued:
 
 
 def enter_due(
-    change: Change, volumes: Sequence[VolumeId], *, before: Epoch, after: Epoch, now: dt.datetime
+    change: Change,
+    volumes: Sequence[VolumeId],
+    *,
+    before: Epoch,
+    after: Epoch,
+    now: dt.datetime,
+    scope: Literal["volumes", "tenant"] = "volumes",
 ) -> None:
-    """Stage that certificates are due for volumes that a rotation forgets."""
+    """Stage that certificates are due for volumes that a rotation forgets.
+
+    A closing names all that the tenant ever had, also what was destroyed before.
+    """
     parts = (part for part in count() if change.get(certificate_key(after, part)) is None)
     for first in range(0, len(volumes), SUBJECTS_MAX):
         due = CertificateRecord(
-            scope="volumes",
+            scope=scope,
             volumes=tuple(volumes[first : first + SUBJECTS_MAX]),
             epoch_before=before,
             epoch_after=after,
@@ -435,5 +444,7 @@ def _is_cleared(view: View, record: CertificateRecord) -> bool:
 
 def _note_certificate(change: Change, volume: VolumeId, digest: str) -> None:
     birth = change.birth_record(volume)
+    if ended(birth).certificate:  # of its own end, before its tenant was closed
+        return
     end = msgspec.structs.replace(ended(birth), certificate=digest)
     change.put(birth_key(volume), encode(msgspec.structs.replace(birth, destruction=end)))

@@ -34,15 +34,18 @@ from scrubjay.base.ports import Clock
 from scrubjay.control.attachments import Attachments
 from scrubjay.control.certificates import Certificates, enter_due
 from scrubjay.control.clearing import Clearing
+from scrubjay.control.closing import Closings
 from scrubjay.control.crowd import Crowd
 from scrubjay.control.keeper import Change, Keeper
 from scrubjay.control.ledger import read_frontier
 from scrubjay.control.looking import ended
 from scrubjay.control.operations import Operations
 from scrubjay.control.records import (
+    ClosingRecord,
     DestructionRecord,
     ForgettingRecord,
     RemainsRecord,
+    TenantRecord,
     birth_key,
     decode,
     encode,
@@ -114,6 +117,9 @@ class Forgetting:
         )
         self._clearing = Clearing(keeper)
         self._deciding = Crowd(self._decide_all)
+        self._closings = Closings(
+            keeper, attachments, operations, certificates=certificates, take_out=_take_out
+        )
         self._undropped: list[tuple[uuid.UUID, VolumeId, DestructionRecord]] = []
         """Committed (by operation), but the sink has not yet dropped the old epoch."""
         self.trouble = ""
@@ -135,10 +141,17 @@ class Forgetting:
         """
         return self._deciding.ask(_Wish(reference, check))
 
+    def close(self, reference: str, *, check: Callable[[TenantRecord], None]) -> uuid.UUID:
+        """Decide the end of a tenant and of all that it has; see `Closings.decide`."""
+        operation = self._closings.decide(reference, check=check)
+        self._wake.set()
+        return operation
+
     def pending(self) -> int:
-        """Return how many volumes are decided to be forgotten and are not yet."""
+        """Return how many volumes and tenants are decided to be forgotten and are not yet."""
         with self._keeper.reading() as view:
-            return len(view.forgettings()) + len(self._undropped)
+            undone = len(self._closings.undone(view))
+            return len(view.forgettings()) + len(self._undropped) + undone
 
     # --- carrying it out --------------------------------------------------------------
 
@@ -154,12 +167,14 @@ class Forgetting:
                 decided = view.forgettings()
                 self._adopt(view, decided)
                 self._attachments.sweep(view)
+                self._closings.recover(view)
+                undone = bool(self._closings.undone(view))
             try:
                 self._settle()
                 self._report()
             except Unavailable as error:
                 _log.error("forgetting.waits", error=error.message, hint=error.hint)
-        if decided or self._undropped:
+        if decided or self._undropped or undone:
             self._wake.set()
 
     def _bring_forward(self) -> None:
@@ -205,14 +220,18 @@ class Forgetting:
             with self._keeper.reading() as view:  # raises where the pool has stopped
                 doomed = view.forgettings()
             ended = self._end_all(doomed[:_BATCH_MAX])
+            closing = self._closings.ended()
             self._settle()
-            if ended and not self._wait_s():
-                self._rotate(ended)
+            if (ended or closing) and not self._wait_s():
+                self._rotate(ended, closing)
                 self._settle()
             self._report()
 
     def clear(self) -> bool:
-        """Free a part of what forgotten volumes held; return whether there is more."""
+        """Enter some ends of closed tenants' volumes, or free some slots; whether there is more."""
+        if self._closings.step():
+            self._unreported = True  # a closing may have a certificate due that was refused
+            return True
         return self._clearing.step()
 
     def _run(self) -> None:
@@ -284,6 +303,9 @@ class Forgetting:
             if known is not None:
                 return uuid.UUID(known.operation)
             wish.check(self._volumes.shown(change, volume))
+            closing = change.closing(TenantNo(change.volume(volume).tenant))
+            if closing is not None:  # of everything that its tenant has
+                return uuid.UUID(closing.operation)
             return _Doomed(volume, f"volume {change.volume(volume).name} ({volume})")
         except ScrubjayError as error:
             return error
@@ -332,7 +354,7 @@ class Forgetting:
             return doomed
         return msgspec.structs.replace(doomed, exporter=ending, exporter_at=self._keeper.now())
 
-    def _rotate(self, doomed: Iterable[ForgettingRecord]) -> None:
+    def _rotate(self, doomed: Iterable[ForgettingRecord], closing: Iterable[ClosingRecord]) -> None:
         """Commit a pool without them, under a new epoch."""
         before = self._keeper.epoch
         after = self._epochs.prepare(before)
@@ -344,6 +366,10 @@ class Forgetting:
                 lost, end = _take_out(change, each, now, before=before, after=after)
                 paths.append(lost)
                 done.append((uuid.UUID(each.operation), VolumeId(each.volume), end))
+            paths += [
+                self._closings.take_out(change, tenant, before=before, after=after)
+                for tenant in closing
+            ]
             change.forget(paths, epoch=after, epoch_key=self._epochs.key(after))
             gone = [volume for _, volume, _ in done]
             enter_due(change, gone, before=before, after=after, now=now)
@@ -359,6 +385,7 @@ class Forgetting:
         knows of has stopped the pool, and then this is not reached.
         """
         self._epochs.settle(self._keeper.epoch)
+        self._closings.dropped(self._keeper.epoch)
 
     def _report(self) -> None:
         """Have certificates issued for what is forgotten, and end the operations of those.

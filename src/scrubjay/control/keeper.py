@@ -270,7 +270,11 @@ def differences(pool: Pool, index: Index) -> list[str]:
 
 def _rows(pool: Pool) -> tuple[list[TenantRow], list[VolumeRow]]:
     view = View(pool)
-    tenants = [TenantRow(TenantNo(each.id), each.name) for each in view.tenants()]
+    tenants = [
+        TenantRow(TenantNo(each.id), each.name)
+        for each in view.tenants()
+        if each.state != "closed"  # whose name may be another's now
+    ]
     volumes = [
         VolumeRow(volume, record.name, TenantNo(record.tenant)) for volume, record in view.volumes()
     ]

@@ -69,7 +69,7 @@ class Pools:
         with self._keeper.reading() as view:
             record = view.pool()
             volumes = [volume for volume, _ in view.volumes()]
-            tenants = sum(1 for _ in view.tenants())
+            tenants = sum(each.state != "closed" for each in view.tenants())
         counts = pool.counts
         return PoolStatus(
             id=pool.pool_id,

@@ -33,8 +33,11 @@ __all__ = [
     "BranchRecord",
     "CertificateRecord",
     "CheckpointRecord",
+    "ClosedRecord",
+    "ClosingRecord",
     "DefaultsRecord",
     "DestructionRecord",
+    "EndingRecord",
     "EventRecord",
     "EventsRecord",
     "ForgettingRecord",
@@ -52,10 +55,13 @@ __all__ = [
     "branch_key",
     "branch_prefix",
     "certificate_key",
+    "closed_key",
+    "closing_key",
     "decode",
     "directory_key",
     "directory_prefix",
     "encode",
+    "ending_key",
     "entry_key",
     "event_key",
     "forgetting_key",
@@ -114,7 +120,8 @@ class TenantRecord(_Record, frozen=True):
     id: _U24
     name: str
     created_at: _Moment
-    state: Literal["active"]
+    state: Literal["active", "closing", "closed"]
+    """One that is `closing` takes no new volumes, and all that it has are withheld."""
     request: str = ""
     """Digest of the request that made it, so that the same one sent again finds it."""
     blinding: _Blinding = ""
@@ -330,6 +337,41 @@ class EventRecord(_Record, frozen=True):
     facts: dict[str, str] = {}
 
 
+class ClosingRecord(_Record, frozen=True):
+    """Key `u`: the end of a tenant and of everything that it ever had (control/closing.py)."""
+
+    tenant: _U24
+    name: str
+    decided_at: _Moment
+    operation: str
+    """The operation that reports about it."""
+    epoch_before: _U64 = 0
+    epoch_after: _U64 = 0
+    """Of the rotation that took the tenant's key away; 0: it is still to come."""
+    forgotten_at: _Moment | None = None
+    """When the sink had dropped the epoch before."""
+    closed_at: _Moment | None = None
+    """When every volume's end was on record."""
+    volumes: _U64 = 0
+    """How many the tenant ever had; their ids are in the ClosedRecords."""
+
+
+class EndingRecord(_Record, frozen=True):
+    """Key `x`: how the exporter of a volume ended whose tenant is closing."""
+
+    exporter: Literal["acknowledged", "killed"]
+    exporter_at: _Moment
+
+
+class ClosedRecord(_Record, frozen=True):
+    """Key `u` and a number: some of the volumes that a closed tenant ever had, in order of birth.
+
+    How each of them ended is in its BirthRecord.
+    """
+
+    volumes: tuple[uuid.UUID, ...]
+
+
 _RecordT = TypeVar("_RecordT", bound=_Record)
 
 
@@ -438,6 +480,21 @@ def named_key(digest: str) -> bytes:
 def event_key(number: int) -> bytes:
     """Key of an EventRecord; numbers begin at 1."""
     return struct.pack(">cQ", EVENTS_KEY, number)
+
+
+def closing_key(tenant: TenantNo) -> bytes:
+    """Key of a ClosingRecord."""
+    return struct.pack(">cI", b"u", tenant)
+
+
+def closed_key(tenant: TenantNo, number: int) -> bytes:
+    """Key of a ClosedRecord; they are numbered from 0."""
+    return struct.pack(">cII", b"u", tenant, number)
+
+
+def ending_key(volume: VolumeId) -> bytes:
+    """Key of an EndingRecord."""
+    return b"x" + volume.bytes
 
 
 def birth_key(volume: VolumeId) -> bytes:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
+import msgspec
+
 from scrubjay.base.errors import Corrupt, NotFound
 from scrubjay.base.ids import BranchNo, LineageNo, TenantNo, VolumeId
 from scrubjay.control import records
@@ -12,6 +14,9 @@ from scrubjay.control.records import (
     BirthRecord,
     BranchRecord,
     CertificateRecord,
+    ClosedRecord,
+    ClosingRecord,
+    EndingRecord,
     ForgettingRecord,
     LineageRecord,
     PolicyRecord,
@@ -85,16 +90,17 @@ class View:
             yield records.decode(TenantRecord, value, where=f"pool key {key.hex()}")
 
     def volume(self, volume: VolumeId) -> VolumeRecord:
-        """Return a volume."""
+        """Return a volume; one of a tenant that is closing is `destroying`, whatever it says."""
         where = f"volume {volume}"
         value = self._value(records.volume_key(volume), where)
-        return records.decode(VolumeRecord, value, where=where)
+        return self._withheld(records.decode(VolumeRecord, value, where=where))
 
     def volumes(self) -> Iterator[tuple[VolumeId, VolumeRecord]]:
         """Yield every volume."""
         for key, value in self._source.scan(b"v"):
             volume = records.volume_of(key)
-            yield volume, records.decode(VolumeRecord, value, where=f"volume {volume}")
+            record = records.decode(VolumeRecord, value, where=f"volume {volume}")
+            yield volume, self._withheld(record)
 
     def lineage(self, lineage: LineageNo) -> LineageRecord:
         """Return a lineage."""
@@ -113,6 +119,36 @@ class View:
         where = f"birth of volume {volume}"
         value = self._value(records.birth_key(volume), where)
         return records.decode(BirthRecord, value, where=where)
+
+    def births(self) -> Iterator[BirthRecord]:
+        """Yield the birth record of every volume that there ever was."""
+        for key, value in self._source.scan(b"r"):
+            where = f"birth of volume {records.volume_of(key)}"
+            yield records.decode(BirthRecord, value, where=where)
+
+    def closing(self, tenant: TenantNo) -> ClosingRecord | None:
+        """Return the decision about a tenant's end, done or not; None where there is none."""
+        value = self._source.get(records.closing_key(tenant))
+        where = f"closing of tenant {tenant}"
+        return None if value is None else records.decode(ClosingRecord, value, where=where)
+
+    def closings(self) -> Iterator[ClosingRecord]:
+        """Yield the closings of all tenants, those that are done included."""
+        for tenant in self.tenants():
+            if tenant.state != "active":
+                found = self.closing(TenantNo(tenant.id))
+                if found is None:
+                    raise Corrupt(f"tenant {tenant.id}: {tenant.state}, and no record of its end")
+                yield found
+
+    def closed(self, tenant: TenantNo) -> Iterator[VolumeId]:
+        """Yield every volume that a closed tenant ever had, in order of birth."""
+        key = records.closing_key(tenant)
+        for at, value in self._source.scan(key):
+            if at != key:
+                where = f"pool key {at.hex()}"
+                listed = records.decode(ClosedRecord, value, where=where)
+                yield from map(VolumeId, listed.volumes)
 
     def forgetting(self, volume: VolumeId) -> ForgettingRecord | None:
         """Return the decision about a volume's end; None where it is not decided, or done."""
@@ -137,23 +173,28 @@ class View:
                 records.decode(RemainsRecord, value, where=where),
             )
 
-    def births(self) -> Iterator[tuple[VolumeId, BirthRecord]]:
-        """Yield every birth record, of volumes that are no more too."""
-        for key, value in self._source.scan(b"r"):
-            volume = records.volume_of(key)
-            where = f"birth of volume {volume}"
-            yield volume, records.decode(BirthRecord, value, where=where)
-
     def signer(self) -> SignerRecord | None:
         """Return the key that signs; None before the pool has one."""
         value = self._source.get(records.SIGNER_KEY)
         return None if value is None else records.decode(SignerRecord, value, where="signer")
 
-    def certificates(self) -> Iterator[tuple[bytes, CertificateRecord]]:
-        """Yield the key and record of every certificate, in order of rotations."""
-        for key, value in self._source.scan(records.CERTIFICATE_PREFIX):
+    def ending(self, volume: VolumeId) -> EndingRecord | None:
+        """Return how the exporter of a volume ended whose tenant is closing; None: it had none."""
+        value = self._source.get(records.ending_key(volume))
+        where = f"ending of volume {volume}"
+        return None if value is None else records.decode(EndingRecord, value, where=where)
+
+    def certificates(self, epoch: int) -> Iterator[tuple[bytes, CertificateRecord]]:
+        """Yield the key and record of every certificate about the rotation to an epoch."""
+        for key, value in self._source.scan(records.CERTIFICATE_PREFIX + epoch.to_bytes(8)):
             where = f"pool key {key.hex()}"
             yield key, records.decode(CertificateRecord, value, where=where)
+
+    def _withheld(self, record: VolumeRecord) -> VolumeRecord:
+        """Return the record of a volume as its tenant's end has it, which one record decides."""
+        if self.tenant(TenantNo(record.tenant)).state == "active":
+            return record
+        return msgspec.structs.replace(record, state="destroying")
 
     def _value(self, key: bytes, where: str) -> bytes:
         value = self._source.get(key)

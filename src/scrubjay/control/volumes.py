@@ -29,7 +29,7 @@ from scrubjay.control.records import (
     lineage_key,
     volume_key,
 )
-from scrubjay.control.tenants import resolve_tenant
+from scrubjay.control.tenants import resolve_tenant, unavailable
 from scrubjay.control.view import View
 from scrubjay.keys import path
 
@@ -65,6 +65,8 @@ class Volumes:
         check_volume_size(size_bytes)
         with self._keeper.naming() as change:
             owner = resolve_tenant(self._keeper, change, tenant)
+            if owner.state != "active":
+                raise unavailable(owner)
             taken = self._keeper.index.volume_named(name)
             if taken is not None:
                 if request and change.birth_record(taken.id).request == request:
