@@ -259,6 +259,10 @@ class FakeExporters:
         """Note it."""
         self._call("resize", volume)
 
+    def reset(self, volume: VolumeId) -> None:
+        """Note it."""
+        self._call("reset", volume)
+
     def _call(self, what: str, volume: VolumeId) -> None:
         self.calls.append((what, volume))
         if what in self.fails:

@@ -49,10 +49,8 @@ def _states(pool: Pool) -> dict[Slot, tuple[int, int]]:
     for key, value in _of(pool, ord("a")):
         (owner,) = struct.unpack_from("<I", value)
         slots = pool.geometry.slots_of(int.from_bytes(key[1:]))
-        states |= {
-            Slot(slot): (owner, state)
-            for slot, state in zip(slots, value[4 : 4 + len(slots)], strict=True)
-        }
+        each = value[4 : 4 + len(slots)]  # dates may follow
+        states |= {Slot(slot): (owner, state) for slot, state in zip(slots, each, strict=True)}
     return states
 
 

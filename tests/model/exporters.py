@@ -12,10 +12,11 @@ from typing import TypeVar
 
 from scrubjay.base.errors import NotFound, ScrubjayError
 from scrubjay.base.ids import SegmentId, VolumeId
-from scrubjay.base.ports import Medium
+from scrubjay.base.ports import Entropy, Medium
 from scrubjay.control.attachments import Start
 from scrubjay.control.leases import Leases
 from scrubjay.engine.disk import Disk
+from scrubjay.engine.ephemeral import EphemeralDisk, OwnKeys
 from scrubjay.engine.lessor import Checkpoint, Grant
 from scrubjay.export.arena import Arena
 from scrubjay.export.steward import Steward
@@ -95,10 +96,11 @@ class Exporter:
     def __post_init__(self) -> None:
         self.steward = Steward(
             self.disk,
-            self.lessor,
+            self.disk._lessor,
             poison=self.troubles.append,
             end=_raise,
             complain=self.troubles.append,
+            first=self.disk.give_back if isinstance(self.disk, EphemeralDisk) else None,
         )
 
     def look(self) -> None:
@@ -131,10 +133,13 @@ class LocalExporters:
     medium: Callable[[], Medium]
     on_slot: Callable[[VolumeId, int], None]
     revive: Callable[[], None]
+    entropy: Entropy
     seeds: dict[VolumeId, dict[int, bytes]] = field(default_factory=dict)
     served: dict[VolumeId, Exporter] = field(default_factory=dict)
     ended_in_order: set[VolumeId] = field(default_factory=set)
     """Whose last exporter committed a last checkpoint."""
+    own: list[bytes] = field(default_factory=list)
+    """Every key that an ephemeral volume ever drew."""
 
     def start(self, start: Start) -> None:
         """Take the lock, attach, recover."""
@@ -155,7 +160,11 @@ class LocalExporters:
                 revive=self.revive,
             )
             arena = Arena()
-            disk = Disk(self.medium(), lessor, arena, attachment)
+            if start.ephemeral:
+                own = OwnKeys(lessor, self)
+                disk: Disk = EphemeralDisk(self.medium(), own, arena, attachment)
+            else:
+                disk = Disk(self.medium(), lessor, arena, attachment)
             disk.attach()
             self.served[start.volume] = Exporter(lock, lessor, disk, arena)
         except BaseException:
@@ -166,8 +175,9 @@ class LocalExporters:
         """Commit a last checkpoint, and end."""
         exporter = self._of(volume)
         exporter.steward.close()
-        exporter.steward.finish()
-        exporter.disk.detach()
+        if not isinstance(exporter.disk, EphemeralDisk):
+            exporter.steward.finish()
+            exporter.disk.detach()
         self.ended_in_order.add(volume)
         self._die(volume)
 
@@ -184,6 +194,17 @@ class LocalExporters:
     def resize(self, volume: VolumeId, *, size_bytes: int) -> None:
         """Grow."""
         self._of(volume).disk.resize(size_bytes)
+
+    def reset(self, volume: VolumeId) -> None:
+        """Return an ephemeral volume to zeros."""
+        disk = self._of(volume).disk
+        assert isinstance(disk, EphemeralDisk)
+        disk.reset()
+
+    def token(self, size_bytes: int) -> bytes:
+        """Draw a key for an ephemeral volume, and note it for the thief to look for."""
+        self.own.append(self.entropy.token(size_bytes))
+        return self.own[-1]
 
     def lose_power(self) -> None:
         """End everything."""

@@ -82,6 +82,10 @@ class Model(RuleBasedStateMachine):
         """Volumes that are not."""
         return [name for name in self.living.volumes if name not in self.attached()]
 
+    def ephemeral(self) -> list[str]:
+        """Volumes that live with their exporters."""
+        return [name for name, volume in self.living.volumes.items() if volume.ephemeral]
+
     def extent(self, name: str, place: tuple[bool, int, bool, int]) -> tuple[int, int]:
         """Return a range of a volume, at its front or at its end, whole sectors or not."""
         at_end, offset, whole, size = place
@@ -95,12 +99,19 @@ class Model(RuleBasedStateMachine):
     # --- rules -----------------------------------------------------------------------------
 
     @precondition(lambda self: len(self.living.volumes) < VOLUMES_MAX)
-    @rule(tenant=st.sampled_from(TENANTS), size_bytes=sizes, attach=st.booleans())
-    def create(self, tenant: str, size_bytes: int, attach: bool) -> None:
+    @rule(
+        tenant=st.sampled_from(TENANTS),
+        size_bytes=sizes,
+        attach=st.booleans(),
+        ephemeral=st.booleans(),
+    )
+    def create(
+        self, tenant: str, size_bytes: int, attach: bool, *, ephemeral: bool = False
+    ) -> None:
         """Make a volume, and serve it."""
         self.names += 1
         name = f"v{self.names}"
-        self.living.create(name, tenant=tenant, size_bytes=size_bytes)
+        self.living.create(name, tenant=tenant, size_bytes=size_bytes, ephemeral=ephemeral)
         if attach and name in self.detached():
             self.living.attach(name)
 
@@ -200,6 +211,18 @@ class Model(RuleBasedStateMachine):
         names = list(self.living.volumes)
         doomed = {_pick(names, pick), _pick(names, pick + more)}
         self.living.destroy(*sorted(doomed))
+
+    @precondition(lambda self: self.ephemeral())
+    @rule(pick=pick)
+    def reset(self, pick: int) -> None:
+        """Return an ephemeral volume to zeros."""
+        self.living.reset(_pick(self.ephemeral(), pick))
+
+    @rule(tenant=st.sampled_from(TENANTS), pick=st.integers(0, 3))
+    def close_tenant(self, tenant: str, pick: int) -> None:
+        """Close a tenant, now and then, and give its name to another."""
+        if not pick:
+            self.living.close_tenant(tenant)
 
     @precondition(lambda self: self.attached())
     @rule(

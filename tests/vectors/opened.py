@@ -55,7 +55,11 @@ def opened(home: Home, entropy: Entropy) -> Iterator[Opened]:
         handle = open_pool_medium(home, hold=False)
         parts.callback(handle.close)
         exporters = LocalExporters(
-            lambda: daemon.leases, lambda: handle, on_slot=lambda *_: None, revive=lambda: None
+            lambda: daemon.leases,
+            lambda: handle,
+            on_slot=lambda *_: None,
+            revive=lambda: None,
+            entropy=entropy,
         )
         daemon = Daemon.open(pool, sink, home.path, exporters=exporters, entropy=entropy)
         parts.callback(daemon.close)

@@ -27,6 +27,7 @@ __all__ = [
     "CertifiedVolume",
     "Default",
     "DefaultEntry",
+    "Destruction",
     "Event",
     "EvidenceLog",
     "NewAttachment",
@@ -76,6 +77,10 @@ class NewVolume(_Request):
     name: _Text
     tenant: _Text = Field(description="name or id of its owner")
     size: Size
+    ephemeral: bool = Field(
+        default=False,
+        description="keys in memory alone: detaching it, or a crash, returns it to zeros",
+    )
 
 
 class VolumeChange(_Request):
@@ -146,6 +151,7 @@ class Volume(BaseModel):
     created_at: dt.datetime
     state: Literal["ready", "destroying"]
     attached: bool
+    ephemeral: bool
 
     @classmethod
     def of(cls, volume: ControlVolume) -> Self:
@@ -160,6 +166,7 @@ class Volume(BaseModel):
             created_at=record.created_at,
             state=record.state,
             attached=volume.attached,
+            ephemeral=record.keys == "memory",
         )
 
 
@@ -443,3 +450,11 @@ class Operation(BaseModel):
             result=json.loads(row.result) if row.result else None,
             problem=Problem.model_validate_json(row.problem) if row.problem else None,
         )
+
+
+class Destruction(Operation):
+    """The operation that forgets a volume, and what holds from now on."""
+
+    withheld_at: dt.datetime = Field(description="since when nobody reads it")
+    shared: list[str] = Field(description="what others still share of it, and keep: nothing yet")
+    scrub_first: bool = Field(description="its bytes are overwritten before those of others")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from scrubjay.api.models import NewVolume, Operation, Page, Volume, VolumeChange
+from scrubjay.api.models import Destruction, NewVolume, Operation, Page, Volume, VolumeChange
 from scrubjay.api.paging import Cursor, Limit, cursor_of, position_of
 from scrubjay.api.problems import PROBLEMS
 from scrubjay.api.repeats import Repeatable, digest_of
@@ -27,7 +27,11 @@ def create_volume(
 ) -> Volume:
     """Make a volume: all zeros, with a key of its own."""
     volume = services.volumes.create(
-        new.name, tenant=new.tenant, size_bytes=_bytes(new.size), request=digest_of(request)
+        new.name,
+        tenant=new.tenant,
+        size_bytes=_bytes(new.size),
+        ephemeral=new.ephemeral,
+        request=digest_of(request),
     )
     response.headers["Location"] = f"/v1/volumes/{volume.id}"
     response.headers["ETag"] = tag_of(volume)
@@ -74,16 +78,43 @@ def change_volume(
 
 @router.delete("/{volume}", status_code=202)
 def destroy_volume(
-    volume: str, response: Response, services: ServicesHere, if_match: IfMatch = None
-) -> Operation:
+    volume: str,
+    response: Response,
+    services: ServicesHere,
+    *,
+    if_match: IfMatch = None,
+    scrub_data: Annotated[
+        bool, Query(description="overwrite its bytes before those of others; the rest is the same")
+    ] = False,
+) -> Destruction:
     """Destroy a volume: withheld at once, its key forgotten within seconds.
 
     The operation is done when nothing opens the volume's bytes any more. Asking again
-    before that returns the same operation.
+    before that returns the same operation. `scrub_data` is for clients that send it: true or
+    false, nobody reads the volume any more, and its bytes are overwritten in the end.
     """
-    operation = services.forgetting.destroy(volume, check=expecting(if_match))
+    doomed = services.volumes.find(volume).id
+    operation = services.forgetting.destroy(
+        str(doomed), check=expecting(if_match), scrub_first=scrub_data
+    )
     response.headers["Location"] = f"/v1/operations/{operation}"
-    return Operation.of(*services.operations.find(operation))
+    begun = Operation.of(*services.operations.find(operation))
+    return Destruction(
+        **dict(begun),
+        withheld_at=services.forgetting.withheld_at(doomed),
+        shared=[],
+        scrub_first=scrub_data,
+    )
+
+
+@router.post("/{volume}/reset")
+def reset_volume(
+    volume: str, _request: Request, response: Response, services: ServicesHere
+) -> Volume:
+    """Return an ephemeral volume to zeros: its keys are dropped, and its clients go on."""
+    reset = services.attachments.reset(volume)
+    response.headers["ETag"] = tag_of(reset)
+    return Volume.of(reset)
 
 
 def _bytes(size: int | str) -> int:

@@ -119,6 +119,7 @@ def open_parts(
         clock=clock,
     )
     forgetting.recover()
+    attachments.give_back_all()
     operations.fail_left_behind()
     answers = Answers(database)
     upkeep = Upkeep(

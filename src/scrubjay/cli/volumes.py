@@ -42,10 +42,14 @@ def create(
     *,
     tenant: Annotated[str, typer.Option(help="Its owner.", autocompletion=completing.tenants)],
     size: Annotated[str, typer.Option(help="As in 512MiB, 10GiB or 1.5TiB; 1MiB to 64TiB.")],
+    ephemeral: Annotated[
+        bool,
+        typer.Option("--ephemeral", help="Keys in memory alone: zeros again once detached."),
+    ] = False,
     json: AsJson = False,
 ) -> None:
     """Make a volume. It reads as zeros, and takes no space until it is written."""
-    body = {"name": name, "tenant": tenant, "size": size}
+    body = {"name": name, "tenant": tenant, "size": size, "ephemeral": ephemeral}
     with connect() as daemon:
         volume = daemon.send("POST", "volumes", Volume, body=body, key=new_key())
     if json:
@@ -104,6 +108,8 @@ def show(volume: _Name, *, json: AsJson = False) -> None:
         ("state", _state(found)),
         ("created", ago(found.created_at)),
     ]
+    if found.ephemeral:
+        facts.append(("keys", "in memory alone: once detached, all of it is forgotten"))
     print_facts(facts + ([("served at", served.uri)] if served else []))
 
 
@@ -146,15 +152,49 @@ def attach(
 
 
 @commands.command(epilog="Example: scrubjay volume detach db0")
-def detach(volume: _Name, *, json: AsJson = False) -> None:
-    """End serving a volume. What was written is made durable; clients are cut off."""
+def detach(
+    volume: _Name,
+    *,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Do not ask about an ephemeral one.")
+    ] = False,
+    json: AsJson = False,
+) -> None:
+    """End serving a volume. What was written is made durable; clients are cut off.
+
+    An ephemeral volume is forgotten by this, and reads as zeros afterwards.
+    """
     with connect() as daemon:
         served = daemon.get(f"attachments/{part(volume)}", Attachment)
+        if daemon.get(f"volumes/{served.volume}", Volume).ephemeral:
+            subject = f"volume {served.name}"
+            question = f"Detach {subject}, which is ephemeral? All that it holds is forgotten."
+            confirm(question, subject=subject, yes=yes)
         daemon.delete(f"attachments/{served.volume}")
     if json:
         print_json({"volume": served.volume, "name": served.name, "attached": False})
     else:
         typer.echo(f"volume {served.name} detached")
+
+
+@commands.command(epilog="Example: scrubjay volume reset scratch --yes")
+def reset(
+    volume: _Name,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Return an ephemeral volume to zeros, attached or not; its clients go on."""
+    with connect() as daemon:
+        emptied = daemon.get(f"volumes/{part(volume)}", Volume)
+        subject = f"volume {emptied.name}"
+        if emptied.ephemeral:
+            confirm(f"Forget all that {subject} holds?", subject=subject, yes=yes)
+        emptied = daemon.send("POST", f"volumes/{emptied.id}/reset", Volume)
+    if json:
+        print_json(emptied)
+    else:
+        typer.echo(f"volume {emptied.name} reads as zeros; what it held is forgotten")
 
 
 @commands.command(epilog="Example: scrubjay volume destroy db0 --yes --wait")
@@ -190,4 +230,5 @@ def destroy(
 
 
 def _state(volume: Volume) -> str:
-    return "attached" if volume.attached and volume.state == "ready" else volume.state
+    state = "attached" if volume.attached and volume.state == "ready" else volume.state
+    return f"{state}, ephemeral" if volume.ephemeral else state

@@ -106,6 +106,7 @@ class Volume(Struct, frozen=True):
     created_at: dt.datetime
     state: str
     attached: bool
+    ephemeral: bool = False
 
 
 class DefaultEntry(Struct, frozen=True):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -18,9 +18,10 @@ from urllib.parse import quote
 import msgspec
 import structlog
 
-from scrubjay.base.errors import Conflict, NotFound, ScrubjayError
-from scrubjay.base.ids import VolumeId
+from scrubjay.base.errors import Conflict, NotFound, ScrubjayError, Unavailable
+from scrubjay.base.ids import TenantNo, VolumeId
 from scrubjay.control.keeper import Keeper
+from scrubjay.control.lineages import blank
 from scrubjay.control.liveness import Liveness
 from scrubjay.control.records import VolumeRecord, encode, volume_key
 from scrubjay.control.view import View
@@ -46,6 +47,8 @@ class Start:
     lock: Path
     group: str | None
     """Who may connect besides the owner."""
+    ephemeral: bool = False
+    """Its keys are to be the exporter's own."""
 
 
 class Exporters(Protocol):
@@ -68,6 +71,10 @@ class Exporters(Protocol):
 
     def resize(self, volume: VolumeId, *, size_bytes: int) -> None:
         """Tell an exporter that its volume has grown."""
+        ...
+
+    def reset(self, volume: VolumeId) -> None:
+        """Have the exporter of an ephemeral volume drop every key, and go on with zeros."""
         ...
 
 
@@ -93,6 +100,8 @@ class Attachments:
         self._keeper = keeper
         self._liveness = liveness
         self._exporters = exporters
+        self.on_left: Callable[[], None] = lambda: None
+        """Called when an ephemeral volume has left something to be cleared away."""
         self._busy: set[VolumeId] = set()
         self._idle = threading.Condition()
 
@@ -101,12 +110,11 @@ class Attachments:
         with self._keeper.reading() as view:
             volume = resolve_volume(self._keeper, view, reference)
         with self._alone(volume):
-            served = self._next_epoch(volume)
+            served, ephemeral = self._next_epoch(volume)
             if socket_group is not None:
                 self._liveness.let_groups_pass()
-            start = Start(
-                volume, served.epoch, served.socket, self._liveness.lock_path(volume), socket_group
-            )
+            lock = self._liveness.lock_path(volume)
+            start = Start(volume, served.epoch, served.socket, lock, socket_group, ephemeral)
             try:
                 self._exporters.start(start)
             except ScrubjayError:
@@ -124,7 +132,46 @@ class Attachments:
             except ScrubjayError as error:
                 _log.warning("volume.detach_forced", volume=str(served.volume), error=error.message)
                 self._exporters.kill(served.volume)
+            self._give_back(served.volume)
         _log.info("volume.detached", volume=str(served.volume))
+
+    def reset(self, reference: str) -> Volume:
+        """Return an ephemeral volume to zeros, attached or not; Conflict for any other."""
+        with self._keeper.reading() as view:
+            volume = resolve_volume(self._keeper, view, reference)
+        with self._alone(volume):
+            with self._keeper.reading() as view:
+                record = view.volume(volume)
+                tenant = view.tenant(TenantNo(record.tenant)).name
+            if record.state != "ready":
+                raise withheld(record)
+            if record.keys != "memory":
+                raise Conflict(
+                    f"volume {record.name}: keeps its data, expected an ephemeral volume",
+                    hint="destroy it and make another, or write zeros to it",
+                )
+            attached = self._liveness.attached(volume)
+            if attached:
+                try:
+                    self._exporters.reset(volume)
+                except Unavailable:
+                    attached = self._liveness.attached(volume)
+                    if attached:
+                        raise
+            if not attached:
+                self._give_back(volume)
+        _log.info("volume.reset", volume=str(volume), attached=attached)
+        with self._keeper.reading() as view:
+            return Volume(volume, view.volume(volume), tenant, attached)
+
+    def give_back_all(self) -> None:
+        """Give back the slots of ephemeral volumes whose exporters died while nobody looked."""
+        with self._keeper.reading() as view:
+            lost = [volume for volume, record in view.volumes() if record.keys == "memory"]
+        for volume in lost:
+            with self._alone(volume):
+                if not self._liveness.attached(volume):
+                    self._give_back(volume)
 
     def find(self, reference: str) -> Served:
         """Return where a volume is served; NotFound where it is not."""
@@ -181,8 +228,18 @@ class Attachments:
             with contextlib.suppress(NotFound):
                 self.detach(str(served.volume))
 
-    def _next_epoch(self, volume: VolumeId) -> Served:
-        """Commit the epoch of a new attachment."""
+    def _give_back(self, volume: VolumeId) -> None:
+        """Have the slots of an ephemeral volume, which nobody serves, be cleared away."""
+        with contextlib.suppress(NotFound), self._keeper.changing(frees=True) as change:
+            record = change.volume(volume)
+            if record.keys == "memory" and record.state == "ready":
+                emptied = blank(change, volume, record, now=self._keeper.now())
+                if emptied != record:
+                    change.put(volume_key(volume), encode(emptied))
+        self.on_left()
+
+    def _next_epoch(self, volume: VolumeId) -> tuple[Served, bool]:
+        """Commit the epoch of a new attachment; return it, and whether it is ephemeral."""
         with self._keeper.changing() as change:
             record = change.volume(volume)
             if record.state != "ready":
@@ -193,9 +250,14 @@ class Attachments:
                     f"volume {record.name}: attached already",
                     hint=f"it is served at {at.uri}",
                 )
+            ephemeral = record.keys == "memory"
+            if ephemeral:
+                record = blank(change, volume, record, now=self._keeper.now())
             attached = msgspec.structs.replace(record, attach_epoch=record.attach_epoch + 1)
             change.put(volume_key(volume), encode(attached))
-        return self._served(volume, attached)
+        if ephemeral:
+            self.on_left()
+        return self._served(volume, attached), ephemeral
 
     def _served(self, volume: VolumeId, record: VolumeRecord) -> Served:
         socket = self._liveness.socket_path(volume, record.name)

@@ -23,7 +23,7 @@ import msgspec
 import structlog
 
 from scrubjay.base.errors import Conflict, Corrupt, Invalid, NotFound, ScrubjayError
-from scrubjay.base.ids import Epoch, LineageNo, VolumeId
+from scrubjay.base.ids import Epoch, VolumeId
 from scrubjay.control.births import enter_birth
 from scrubjay.control.grounds import ScrubbedMedium
 from scrubjay.control.keeper import Change, Keeper
@@ -39,7 +39,6 @@ from scrubjay.control.records import (
     encode,
     named_key,
     outstanding_key,
-    remains_key,
 )
 from scrubjay.control.view import View
 from scrubjay.evidence.bundle import make_bundle
@@ -438,8 +437,7 @@ def _looked(medium: ScrubbedMedium, at: dt.datetime, slots: int) -> Looked:
 
 def _is_cleared(view: View, record: CertificateRecord) -> bool:
     """Whether nothing is left of the volumes but their birth records."""
-    births = (view.birth_record(VolumeId(volume)) for volume in record.volumes)
-    return all(view.get(remains_key(LineageNo(each.lineage))) is None for each in births)
+    return not any(each.volume in record.volumes for _, each in view.remains())
 
 
 def _note_certificate(change: Change, volume: VolumeId, digest: str) -> None:

@@ -4,13 +4,13 @@ Nothing opens any of it, so it can wait, and goes in slices: a neighbour who nee
 waits for one of them at most. What a slice clears is read before it takes the pool's lock, for
 nobody else touches what is forgotten. Small volumes go several to a slice. The record under
 `w` is the last thing to go, so that a crash in between leaves what is needed to go on; each
-slice can be done twice.
+slice can be done twice. What somebody wants scrubbed first goes first: slots wait
+to be scrubbed since they were given back.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import islice
 
 import msgspec
 
@@ -70,7 +70,8 @@ class Clearing:
     def step(self) -> bool:
         """Clear one slice away, durably; return whether there was anything."""
         with self._keeper.reading() as view:
-            found = list(islice(view.remains(), _LINEAGES))
+            first = sorted(view.remains(), key=lambda each: not each[1].scrub_first)
+            found = first[:_LINEAGES]
         if not found:
             return False
         cut = _Slice()

@@ -78,6 +78,7 @@ class _Wish:
 
     reference: str
     check: Callable[[Volume], None]
+    scrub_first: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,7 @@ class _Doomed:
 
     volume: VolumeId
     subject: str
+    scrub_first: bool
 
 
 class Forgetting:
@@ -127,19 +129,33 @@ class Forgetting:
         self._unreported = True
         """Certificates may be due: of an earlier daemon, or some that were refused."""
         self._wake = threading.Event()
+        attachments.on_left = self._wake.set
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="forgetting")
         self._last_ns = clock.monotonic_ns() - _INTERVAL_NS
 
     # --- what the API asks ------------------------------------------------------------
 
-    def destroy(self, reference: str, *, check: Callable[[Volume], None]) -> uuid.UUID:
+    def destroy(
+        self, reference: str, *, check: Callable[[Volume], None], scrub_first: bool = False
+    ) -> uuid.UUID:
         """Decide a volume's end, and return the operation that reports about it.
 
         From here on nothing serves it, and nothing takes the decision back. Deciding
         again returns the same operation; `check` may raise before anything changes.
+        `scrub_first` changes when its bytes are overwritten, and nothing else.
         """
-        return self._deciding.ask(_Wish(reference, check))
+        return self._deciding.ask(_Wish(reference, check, scrub_first))
+
+    def withheld_at(self, volume: VolumeId) -> dt.datetime:
+        """Return when a volume's end was decided; NotFound where it was not."""
+        with self._keeper.reading() as view:
+            birth = view.birth_record(volume)
+            closing = view.closing(TenantNo(birth.tenant))
+            for decision in (birth.destruction, view.forgetting(volume), closing):
+                if decision is not None:
+                    return decision.decided_at
+        raise NotFound(f"volume {volume}: its end is not decided")
 
     def close(self, reference: str, *, check: Callable[[TenantRecord], None]) -> uuid.UUID:
         """Decide the end of a tenant and of all that it has; see `Closings.decide`."""
@@ -284,7 +300,7 @@ class Forgetting:
                 begun = self._operations.begin_all(_KIND, [each.subject for each in doomed])
                 decided = dict(zip(doomed, begun, strict=True))
                 for each, operation in decided.items():
-                    self._decide(change, each.volume, operation)
+                    self._decide(change, each.volume, operation, scrub_first=each.scrub_first)
         except ScrubjayError as error:
             # A commit of which nobody knows is looked up at the next start.
             if begun and type(error) is not Unavailable:
@@ -306,11 +322,14 @@ class Forgetting:
             closing = change.closing(TenantNo(change.volume(volume).tenant))
             if closing is not None:  # of everything that its tenant has
                 return uuid.UUID(closing.operation)
-            return _Doomed(volume, f"volume {change.volume(volume).name} ({volume})")
+            subject = f"volume {change.volume(volume).name} ({volume})"
+            return _Doomed(volume, subject, wish.scrub_first)
         except ScrubjayError as error:
             return error
 
-    def _decide(self, change: Change, volume: VolumeId, operation: uuid.UUID) -> None:
+    def _decide(
+        self, change: Change, volume: VolumeId, operation: uuid.UUID, *, scrub_first: bool
+    ) -> None:
         """Stage the decision."""
         record = change.volume(volume)
         decided = ForgettingRecord(
@@ -318,6 +337,7 @@ class Forgetting:
             lineage=record.lineage,
             decided_at=self._keeper.now(),
             operation=str(operation),
+            scrub_first=scrub_first,
         )
         change.put(volume_key(volume), encode(msgspec.structs.replace(record, state="destroying")))
         change.put(forgetting_key(volume), encode(decided))
@@ -447,7 +467,9 @@ def _take_out(
         exporter=doomed.exporter or "not attached",
         exporter_at=doomed.exporter_at and max(doomed.exporter_at, decided_at),
     )
-    remains = RemainsRecord(tenant=volume.tenant, volume=gone, forgotten_at=now)
+    remains = RemainsRecord(
+        tenant=volume.tenant, volume=gone, forgotten_at=now, scrub_first=doomed.scrub_first
+    )
     change.put(birth_key(gone), encode(msgspec.structs.replace(birth, destruction=end)))
     change.put(remains_key(lineage), encode(remains))
     change.delete(volume_key(gone))

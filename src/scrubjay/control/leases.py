@@ -148,6 +148,8 @@ def _held(view: View, volume: VolumeId, epoch: int) -> VolumeRecord:
 
 def _enter(change: Change, record: VolumeRecord, ids: range, slots: Sequence[Slot]) -> list[Grant]:
     """Bear the keys of new segments, and write them into directory and ledger."""
+    if record.keys == "memory":
+        return _enter_without_keys(change, record, ids, slots)
     lineage, branch = LineageNo(record.lineage), _branch_path(record)
     change.birth([path.segment(*_numbers(record), SegmentId(each)) for each in ids])
     keys = change.segment_keys(branch, ids)
@@ -175,12 +177,30 @@ def _enter(change: Change, record: VolumeRecord, ids: range, slots: Sequence[Slo
     return grants
 
 
+def _enter_without_keys(
+    change: Change, record: VolumeRecord, ids: range, slots: Sequence[Slot]
+) -> list[Grant]:
+    """Write new segments of an ephemeral volume into the directory; their keys are not ours."""
+    lineage = LineageNo(record.lineage)
+    for number, segments in by_group(SegmentId(each) for each in ids).items():
+        group = read_group(change, lineage, number) or Group(
+            BranchNo(record.branch), [None] * GROUP_SEGMENTS
+        )
+        for segment in segments:
+            group.slots[segment % GROUP_SEGMENTS] = slots[segment - ids.start]
+        change.put(directory_key(lineage, number), group.pack())
+    return _grants(change, record, ids)
+
+
 def _grants(change: Change, record: VolumeRecord, ids: range) -> list[Grant]:
     """Return what is known of segments that were leased before."""
     lineage = LineageNo(record.lineage)
     groups: dict[int, Group | None] = {}
     grants = []
-    keys = change.segment_keys(_branch_path(record), ids)
+    ephemeral = record.keys == "memory"
+    keys = (
+        [SegmentKey()] * len(ids) if ephemeral else change.segment_keys(_branch_path(record), ids)
+    )
     for segment, key in zip(ids, keys, strict=True):
         number = segment // GROUP_SEGMENTS
         if number not in groups:

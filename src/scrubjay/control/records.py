@@ -149,6 +149,8 @@ class VolumeRecord(_Record, frozen=True):
     state: Literal["ready", "destroying"]
     attach_epoch: _U64
     checkpoint: CheckpointRecord
+    keys: Literal["tree", "memory"] = "tree"
+    """Where its segments' keys are: those of an ephemeral one in its exporter's memory alone."""
 
 
 class LineageRecord(_Record, frozen=True):
@@ -207,6 +209,8 @@ class BirthRecord(_Record, frozen=True):
     """16 random bytes, hex, under which evidence speaks of it."""
     log_index: _U64 | None = None
     """Which entry of the log tells of this birth; None until one does."""
+    keys: Literal["tree", "memory"] = "tree"
+    """As in the VolumeRecord. Of an ephemeral volume `lineage` is the first of many."""
     destruction: DestructionRecord | None = None
 
 
@@ -221,6 +225,8 @@ class ForgettingRecord(_Record, frozen=True):
     exporter: Literal["acknowledged", "killed", ""] = ""
     """How the process ended that held its keys; "" where there was none, or it goes on."""
     exporter_at: _Moment | None = None
+    scrub_first: bool = False
+    """Somebody asked for its bytes to be overwritten before those of others."""
 
 
 class RemainsRecord(_Record, frozen=True):
@@ -229,6 +235,8 @@ class RemainsRecord(_Record, frozen=True):
     tenant: _U24
     volume: uuid.UUID
     forgotten_at: _Moment
+    scrub_first: bool = False
+    """Its slots are given back, and so begin to wait for scrubbing, before those of others."""
 
 
 class SignerRecord(_Record, frozen=True):

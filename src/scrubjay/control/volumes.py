@@ -6,27 +6,23 @@ import contextlib
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import msgspec
 
 from scrubjay.base.errors import Conflict, Invalid, NotFound
-from scrubjay.base.ids import BranchNo, LineageNo, TenantNo, VolumeId
+from scrubjay.base.ids import TenantNo, VolumeId
 from scrubjay.catalog.index import VolumeRow
 from scrubjay.control.births import enter_birth
 from scrubjay.control.keeper import Change, Keeper
+from scrubjay.control.lineages import FIRST_BRANCH, NO_CHECKPOINT, new_lineage
 from scrubjay.control.liveness import Liveness
 from scrubjay.control.names import as_id, check_name, check_volume_size
 from scrubjay.control.records import (
-    POOL_KEY,
     BirthRecord,
-    BranchRecord,
-    CheckpointRecord,
-    LineageRecord,
     TenantRecord,
     VolumeRecord,
-    branch_key,
     encode,
-    lineage_key,
     volume_key,
 )
 from scrubjay.control.tenants import resolve_tenant, unavailable
@@ -34,9 +30,6 @@ from scrubjay.control.view import View
 from scrubjay.keys import path
 
 __all__ = ["Volume", "Volumes", "resolve_volume", "withheld"]
-
-_FIRST_BRANCH = BranchNo(1)
-_NO_CHECKPOINT = CheckpointRecord(root=0, flushed=0, clean=True, live_sectors=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +42,15 @@ class Volume:
     attached: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Born:
+    name: str
+    owner: TenantRecord
+    size_bytes: int
+    keys: Literal["tree", "memory"]
+    request: str
+
+
 class Volumes:
     """What the API does to volumes."""
 
@@ -56,9 +58,18 @@ class Volumes:
         self._keeper = keeper
         self._liveness = liveness
 
-    def create(self, name: str, *, tenant: str, size_bytes: int, request: str = "") -> Volume:
+    def create(
+        self,
+        name: str,
+        *,
+        tenant: str,
+        size_bytes: int,
+        ephemeral: bool = False,
+        request: str = "",
+    ) -> Volume:
         """Make a volume in a lineage of its own; Conflict where the name is taken.
 
+        The keys of an `ephemeral` one are in its exporter's memory alone (lineages.py).
         `request` is the digest of the request: the same one again finds what it made.
         """
         check_name("volume", name)
@@ -72,7 +83,8 @@ class Volumes:
                 if request and change.birth_record(taken.id).request == request:
                     return self.shown(change, taken.id)
                 raise _taken(name, change.volume(taken.id))
-            volume, record = self._stage(change, name, owner, size_bytes, request)
+            born = _Born(name, owner, size_bytes, "memory" if ephemeral else "tree", request)
+            volume, record = self._stage(change, born)
         return Volume(volume, record, owner.name, attached=False)
 
     def find(self, reference: str) -> Volume:
@@ -117,49 +129,41 @@ class Volumes:
                 change.put(volume_key(volume.id), encode(grown))
         return Volume(volume.id, grown, volume.tenant, volume.attached)
 
-    def _stage(
-        self, change: Change, name: str, owner: TenantRecord, size_bytes: int, request: str
-    ) -> tuple[VolumeId, VolumeRecord]:
-        pool = change.pool()
-        tenant, lineage = TenantNo(owner.id), LineageNo(pool.next_lineage)
+    def _stage(self, change: Change, born: _Born) -> tuple[VolumeId, VolumeRecord]:
+        name, tenant = born.name, TenantNo(born.owner.id)
+        lineage = new_lineage(change, tenant)
         volume = VolumeId(uuid.UUID(bytes=self._keeper.entropy.token(16), version=4))
         now = self._keeper.now()
         record = VolumeRecord(
             name=name,
             tenant=tenant,
             lineage=lineage,
-            branch=_FIRST_BRANCH,
-            size_bytes=size_bytes,
+            branch=FIRST_BRANCH,
+            size_bytes=born.size_bytes,
             created_at=now,
             state="ready",
             attach_epoch=0,
-            checkpoint=_NO_CHECKPOINT,
+            checkpoint=NO_CHECKPOINT,
+            keys=born.keys,
         )
         birth = BirthRecord(
             volume=volume,
             pool=self._keeper.pool_id,
             tenant=tenant,
             lineage=lineage,
-            branch=_FIRST_BRANCH,
-            size_bytes=size_bytes,
+            branch=FIRST_BRANCH,
+            size_bytes=born.size_bytes,
             created_at=now,
             encrypted_from_sector=0,
             cipher="AES-256-GCM",
             epoch=self._keeper.epoch,
-            request=request,
-        )
-        change.put(POOL_KEY, encode(msgspec.structs.replace(pool, next_lineage=lineage + 1)))
-        change.put(
-            lineage_key(lineage),
-            encode(LineageRecord(tenant=tenant, next_segment=1, next_branch=_FIRST_BRANCH + 1)),
-        )
-        change.put(
-            branch_key(lineage, _FIRST_BRANCH),
-            encode(BranchRecord(state="open", parents=(), first_group=0, roots=())),
+            request=born.request,
+            keys=born.keys,
         )
         change.put(volume_key(volume), encode(record))
         enter_birth(change, birth, now=now, entropy=self._keeper.entropy)
-        change.birth([path.lineage(tenant, lineage)])
+        if born.keys == "tree":
+            change.birth([path.lineage(tenant, lineage)])
         change.index_as(
             lambda index, generation: index.add_volume(
                 VolumeRow(volume, name, tenant), generation=generation

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -312,7 +312,7 @@ class Disk:
 
     def checkpoint(
         self, *, release: Sequence[int] = (), keep_spares: int | None = None
-    ) -> Iterator[None]:
+    ) -> Generator[None, None, None]:
         """Write a checkpoint, slice by slice; hold the lock around each `next`.
 
         When it is through, sync the medium and call `commit_checkpoint`. `release` are
@@ -321,8 +321,7 @@ class Disk:
         written again: it leases no more than a few.
         """
         if self._prepared is not None or self._preparing:
-            msg = "checkpoint: one is under way, expected none"
-            raise Unavailable(msg)
+            raise Unavailable("checkpoint: one is under way, expected none")
         self._preparing = True
         try:
             yield from self._prepare({*release}, keep_spares)
@@ -378,28 +377,30 @@ class Disk:
         )
         entry = self._checkpointer.write_root(root)
         self._checkpoint_at_bytes = appended
-        prepared = Prepared(
+        self._prepared = Prepared(
             Entry(entry),
             log.sequence,
             usage.live_sectors,
             tuple(SegmentId(s) for s in sorted(freed)),
             filled,
         )
-        self._prepared = prepared
 
     def commit_checkpoint(self, *, clean: bool = False) -> None:
         """Have the pool name the checkpoint that was written and synced; frees segments.
 
         Call it without the lock: it waits for the daemon.
         """
-        prepared = self._prepared
-        assert prepared is not None, "checkpoint() ran to its end"
         with self.lock:  # nothing needs them any more, and soon they are another's
+            prepared = self._prepared
+            if prepared is None:  # a reset dropped it (ephemeral.py)
+                return
             for segment in prepared.freed:
                 self._segments.drop(segment)
         at = prepared.root, prepared.sequence, clean, prepared.live_sectors, prepared.filled
         self._cleaner.free_percent = self._lessor.commit(Checkpoint(*at), freed=prepared.freed)
         with self.lock:
+            if self._prepared is not prepared:
+                return
             for segment in prepared.freed:
                 self._segments.drop(segment)
                 if segment in self._usage.empty:
@@ -444,9 +445,8 @@ class Disk:
     def resize(self, size_bytes: int) -> None:
         """Grow."""
         if size_bytes < self.size_bytes:
-            name, least = self.attachment.name, self.size_bytes
-            msg = f"volume {name}: {size_bytes} bytes, expected at least {least}"
-            raise Invalid(msg)
+            name = self.attachment.name
+            raise Invalid(f"volume {name}: {size_bytes} bytes, expected at least {self.size_bytes}")
         self.size_bytes = size_bytes
         self._writer.leaves = -(-size_bytes >> LEAF_BYTES_SHIFT)
 

@@ -7,7 +7,7 @@ once, and its ciphers with it (I3).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Protocol
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -137,6 +137,16 @@ class Segments:
         for stripe in range(segment * STRIPES, segment * STRIPES + STRIPES):
             self.places.pop(stripe, None)
         self._arena.drop(segment)
+
+    def drop_but(self, kept: Container[int]) -> list[int]:
+        """Let go of all segments with a slot but those `kept`; return them."""
+        dropped = [segment for segment in self._bases if segment not in kept]
+        self.places.clear()
+        for segment in dropped:
+            del self._bases[segment]
+            self._stripes.pop(segment, None)
+            self._arena.drop(segment)
+        return dropped
 
     def drop_all(self) -> None:
         """Let go of everything for good (the volume is being destroyed), and ask no more."""

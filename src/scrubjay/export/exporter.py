@@ -27,6 +27,8 @@ from scrubjay.base.errors import ScrubjayError, Unavailable
 from scrubjay.base.ids import VolumeId
 from scrubjay.base.ports import Medium
 from scrubjay.engine.disk import Disk
+from scrubjay.engine.ephemeral import EphemeralDisk, OwnKeys
+from scrubjay.engine.lessor import Lessor
 from scrubjay.export import lockfile
 from scrubjay.export.arena import Arena
 from scrubjay.export.channel import Channel, Lost
@@ -41,6 +43,7 @@ from scrubjay.export.messages import (
     Fork,
     FromDaemon,
     Message,
+    Reset,
     Resize,
     Statistics,
     Stop,
@@ -130,17 +133,21 @@ class Exporter:
         medium = self._open_medium(Path(order.pool))
         if order.pool_id is not None:
             expect_pool(medium, order.pool_id, Path(order.pool))
-        disk = Disk(medium, self._lessor, self._arena, attachment)
+        lessor: Lessor = self._lessor
+        if order.ephemeral:
+            lessor = OwnKeys(lessor, _Kernel())
+        disk = (EphemeralDisk if order.ephemeral else Disk)(medium, lessor, self._arena, attachment)
         disk.attach()
         self._disk = disk
         disk.resize(max(disk.size_bytes, self._size_bytes))
         self._flusher = Flusher(disk.sync, self._poison)
         self._steward = Steward(
             disk,
-            self._lessor,
+            lessor,
             poison=self._poison,
             end=self._replaced,
             complain=self._complain,
+            first=disk.give_back if isinstance(disk, EphemeralDisk) else None,
         )
         self._listener = listen(Path(order.socket), gid=order.gid)
         self._inode = Path(order.socket).stat().st_ino
@@ -211,8 +218,9 @@ class Exporter:
             raise Unavailable("medium: a sync failed, expected none")
         if flushing.is_alive() or stewarding.is_alive():
             raise Unavailable("upkeep: goes on, expected its end")
-        self._steward.finish()
-        disk.detach()
+        if not isinstance(disk, EphemeralDisk):  # of which nothing is left but zeros
+            self._steward.finish()
+            disk.detach()
 
     def _answer(self, message: Message) -> None:
         if self._asked is not None:
@@ -249,6 +257,8 @@ class Exporter:
                 self._finish("detached")
             case Resize():
                 channel.send(self._resized(call))
+            case Reset():
+                channel.send(self._reset(call))
             case Survey():
                 channel.send(self._surveyed(call))
             case _:
@@ -261,6 +271,16 @@ class Exporter:
                 self._disk.resize(call.size_bytes)
             except ScrubjayError as error:
                 return failure(error, to=call.id)
+        return Done(id=call.id)
+
+    def _reset(self, call: Reset) -> Message:
+        """Return the volume to zeros; nobody holds its lock and waits for the daemon meanwhile."""
+        if not isinstance(self._disk, EphemeralDisk):
+            refusal = Unavailable("exporter: not serving an ephemeral volume, expected to")
+            return failure(refusal, to=call.id)
+        self._disk.reset()
+        self._steward.kick()
+        self._journal.say("volume.reset")
         return Done(id=call.id)
 
     def _surveyed(self, call: Survey) -> Message:
@@ -306,6 +326,14 @@ class Exporter:
         self._why = self._why or why
         with contextlib.suppress(BlockingIOError):
             os.write(self._waker, b"\0")
+
+
+class _Kernel:
+    """Randomness for the keys of an ephemeral volume, drawn in this process (an Entropy)."""
+
+    def token(self, size_bytes: int) -> bytes:
+        """Return `size_bytes` unpredictable bytes."""
+        return os.urandom(size_bytes)  # noqa: TID251 - nobody above may draw or hold them
 
 
 def _report(descriptor: int, message: Message) -> None:

@@ -31,6 +31,7 @@ from scrubjay.export.messages import (
     Done,
     Fork,
     Message,
+    Reset,
     Resize,
     Statistics,
     Stop,
@@ -94,6 +95,7 @@ class Exporters:
             socket=str(start.socket),
             gid=_gid(start.group),
             pool_id=self._pool_id,
+            ephemeral=start.ephemeral,
         )
         if order.gid is not None:
             run = self._channel.parent
@@ -147,6 +149,10 @@ class Exporters:
     def resize(self, volume: VolumeId, *, size_bytes: int) -> None:
         """Tell an exporter that its volume has grown."""
         self._call(volume, Resize(size_bytes=size_bytes), Done, timeout_s=_CALL_TIMEOUT_S)
+
+    def reset(self, volume: VolumeId) -> None:
+        """Have the exporter of an ephemeral volume drop every key, and go on with zeros."""
+        self._call(volume, Reset(), Done, timeout_s=_CALL_TIMEOUT_S)
 
     def survey(self, volume: VolumeId) -> Statistics:
         """Return what an exporter has done so far."""

@@ -43,6 +43,7 @@ __all__ = [
     "ListFamily",
     "Message",
     "Poisoned",
+    "Reset",
     "Resize",
     "Segment",
     "Statistics",
@@ -203,6 +204,10 @@ class Resize(Message, frozen=True, tag=32):
     size_bytes: _U64
 
 
+class Reset(Message, frozen=True, tag=35):
+    """Drop every key, and go on as a volume that was never written; of ephemeral ones only."""
+
+
 class Survey(Message, frozen=True, tag=33):
     """Say what was done so far. Answered by Statistics."""
 
@@ -239,6 +244,8 @@ class Fork(Message, frozen=True, tag=50):
     gid: _U32 | None
     pool_id: uuid.UUID | None = None
     """What has to lie at `pool`: a device's name may be another one's by now."""
+    ephemeral: bool = False
+    """Draw keys of your own, and keep them to yourself."""
 
 
 class Forked(Message, frozen=True, tag=51):
@@ -282,7 +289,9 @@ class End(Message, frozen=True, tag=54):
 
 
 FromExporter = Hello | Lease | Group | Commit | Poisoned | Goodbye | Done | Failed | Statistics
-FromDaemon = Attached | Granted | Committed | Done | Failed | Detach | Stop | Resize | Survey
+FromDaemon = (
+    Attached | Granted | Committed | Done | Failed | Detach | Stop | Resize | Survey | Reset
+)
 ToParent = Fork | ListFamily | End
 FromParent = Forked | Family | Done | Failed
 

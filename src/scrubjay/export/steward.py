@@ -64,6 +64,7 @@ class Steward:
         end: Callable[[ScrubjayError], None],
         complain: Callable[[str], None],
         pace: Pace = _PACE,
+        first: Callable[[], None] | None = None,
     ) -> None:
         self._disk = disk
         self._lessor = lessor
@@ -71,6 +72,8 @@ class Steward:
         self._end = end
         self._complain = complain
         self._pace = pace
+        self._first = first
+        """What each look does first, once no checkpoint waits to be named."""
         self._changed = threading.Condition()
         self._kicks = 0
         self._looked = 0
@@ -172,6 +175,8 @@ class Steward:
             kicked, self._looked = self._kicks != self._looked, self._kicks
         if self._uncommitted:
             self._commit()
+        if self._first is not None:
+            self._first()
         if disk.starving or disk.full or disk.wants_grants():
             self._supply()
         appended = disk.counters.appended_bytes
