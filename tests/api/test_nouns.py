@@ -140,3 +140,39 @@ def test_tenant_closed_over_the_api_names_what_it_had(client: httpx.Client) -> N
     rest = client.get("/tenants", params={"closed": True, "cursor": first["next_cursor"]}).json()
     states = {each["name"]: each["state"] for each in first["items"] + rest["items"]}
     assert states["gone"] == "closed"
+
+
+def test_destroy_says_since_when_the_volume_is_withheld(
+    served: tuple[World, httpx.Client],
+) -> None:
+    """The answer is the operation, and what holds from then on; asked again it is the same."""
+    _, client = served
+    for name, flag in (("s0", {"scrub_data": "true"}), ("s1", {"scrub_data": "false"}), ("s2", {})):
+        client.post("/volumes", json={"name": name, "tenant": "acme", "size": GIB})
+        answer = client.delete(f"/volumes/{name}", params=flag)
+        assert answer.status_code == 202
+        said = answer.json()
+        assert (said["kind"], said["shared"]) == ("volume.destroy", [])
+        assert said["scrub_first"] == (name == "s0")
+        assert said["withheld_at"] >= said["created_at"]
+        assert finished(client, said["id"])["state"] == "done"
+    client.post("/volumes", json={"name": "s3", "tenant": "acme", "size": GIB})
+    assert client.delete("/volumes/s3", params={"scrub_data": "perhaps"}).status_code == 422
+    assert client.get("/volumes/s3").json()["state"] == "ready"
+
+
+def test_ephemeral_volume_is_shown_as_such_and_reset(
+    served: tuple[World, httpx.Client],
+) -> None:
+    """Reset answers with the volume; one that keeps its data is a conflict."""
+    world, client = served
+    body = {"name": "e0", "tenant": "acme", "size": GIB, "ephemeral": True}
+    made = client.post("/volumes", json=body).json()
+    assert made["ephemeral"]
+    client.post("/attachments", json={"volume": "e0"})
+    answer = client.post("/volumes/e0/reset")
+    assert (answer.status_code, answer.json()["attached"]) == (200, True)
+    assert world.exporters.calls[-1][0] == "reset"
+    client.post("/volumes", json={"name": "e1", "tenant": "acme", "size": GIB})
+    assert client.post("/volumes/e1/reset").status_code == 409
+    assert client.post("/volumes/nobody/reset").status_code == 404

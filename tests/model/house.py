@@ -17,9 +17,7 @@ from random import Random
 from typing import Concatenate, ParamSpec
 
 from scrubjay.base.errors import NoSpace, NotFound
-from scrubjay.base.ids import BranchNo, LineageNo, SegmentId, TenantNo, VolumeId
-from scrubjay.control.records import VolumeRecord
-from scrubjay.keys import path
+from scrubjay.base.ids import VolumeId
 from scrubjay.sinks.file import FILE_BYTES, FileSink
 from tests.control.rig import SOMEWHERE, Seeded, SinkFile
 from tests.model.accounting import check_slots
@@ -29,54 +27,16 @@ from tests.model.exporters import LocalExporters
 from tests.model.oracle import MAGIC, Oracle
 from tests.model.power import DaemonDiedError, Handle, Power, Powered
 from tests.model.served import Served
+from tests.model.tenanted import Dead, Intent, Tenanted, segment_of
 from tests.model.thief import Thief, keys_in_sink
 from tests.sinks.disks import PowerLossError
 
-__all__ = ["CATALOGS", "House", "Tenanted"]
+__all__ = ["CATALOGS", "House"]
 
 
 CATALOGS = ("kept", "older", "lost")
 """What the next daemon finds of the catalog."""
 _P = ParamSpec("_P")
-
-
-@dataclass
-class Tenanted:
-    """A volume, and what it should hold."""
-
-    id: VolumeId
-    name: str
-    record: VolumeRecord
-    size_bytes: int
-    oracle: Oracle
-    ephemeral: bool = False
-
-    @property
-    def branch(self) -> path.Path:
-        """Where its segments stand in the tree of keys."""
-        record = self.record
-        return path.branch(
-            TenantNo(record.tenant), LineageNo(record.lineage), BranchNo(record.branch)
-        )
-
-
-@dataclass(frozen=True)
-class Dead:
-    """A volume that is no more, and what should open it no more."""
-
-    volume: Tenanted
-    seeds: dict[int, bytes]
-    since: int
-
-
-@dataclass
-class Intent:
-    """What the operation under way was asked, should the power fail during it."""
-
-    create: str = ""
-    tenant: str = ""
-    resize: tuple[str, int] = ("", 0)
-    destroy: frozenset[str] = frozenset()
 
 
 def operation(
@@ -370,17 +330,21 @@ class House:
             while keys and keys[-1][1] >= dead.since:
                 thief.take(keys.pop()[0])
             for segment, seed in dead.seeds.items():
-                opens = thief.reaches(_segment(dead.volume, segment), seed)
+                opens = thief.reaches(segment_of(dead.volume, segment), seed)
                 assert not opens, f"segment {segment} of {dead.volume.name}: forgotten, and opens"
         while keys:
             thief.take(keys.pop()[0])
         for dead in self.dead:
             for segment, seed in dead.seeds.items():
-                assert thief.reaches(_segment(dead.volume, segment), seed), "the thief cannot read"
+                assert thief.reaches(segment_of(dead.volume, segment), seed), (
+                    "the thief cannot read"
+                )
         for dead in self.dead:
             if dead.volume.ephemeral:  # with every epoch that there ever was
                 for key in self.exporters.own:
-                    assert not thief.reaches(_segment(dead.volume, 1), key), "kept in memory alone"
+                    assert not thief.reaches(segment_of(dead.volume, 1), key), (
+                        "kept in memory alone"
+                    )
 
     def check_secrets(self) -> None:
         """What lives opens with the sink; no plaintext and no key is in the clear (I2)."""
@@ -390,7 +354,7 @@ class House:
                 owner.take(key)
         for volume in self.volumes.values():
             for segment, seed in self.exporters.seeds.get(volume.id, {}).items():
-                assert owner.reaches(_segment(volume, segment), seed), "what lives must open"
+                assert owner.reaches(segment_of(volume, segment), seed), "what lives must open"
         clear = [MAGIC, *self._epoch_keys, *self.exporters.own[-20:]]
         for io in (*self.pool.trace, *self.sink.trace):
             assert not any(each in io.data for each in clear), f"at {io.offset_bytes}: in the clear"
@@ -510,13 +474,3 @@ class House:
 @functools.lru_cache(maxsize=8)
 def _keys_in(sink: bytes) -> set[bytes]:
     return keys_in_sink(sink)
-
-
-def _segment(volume: Tenanted, segment: int) -> path.Path:
-    record = volume.record
-    return path.segment(
-        TenantNo(record.tenant),
-        LineageNo(record.lineage),
-        BranchNo(record.branch),
-        SegmentId(segment),
-    )
