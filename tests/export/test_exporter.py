@@ -379,3 +379,13 @@ def test_exporter_replaced_in_the_pool_ends_by_itself(here: Home, connect: Conne
     until(lambda: not here.liveness.attached(volume))
     with pytest.raises(Unavailable):
         client.read(0, 4096)
+
+
+def test_reset_of_a_volume_that_lasts_is_refused_and_changes_nothing(here: Home) -> None:
+    """I8: dropping a copy of a key forgets nothing that the key tree opens."""
+    volume = here.volume()
+    with NbdClient(here.attach(volume)) as client:
+        client.write(0, _SAMPLE)
+        with pytest.raises(Unavailable, match="ephemeral"):
+            here.exporters.reset(volume)
+        assert client.read(0, len(_SAMPLE)) == _SAMPLE
