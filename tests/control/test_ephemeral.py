@@ -10,6 +10,7 @@ from scrubjay.base.units import GIB
 from scrubjay.control.volumes import Volume
 from scrubjay.engine.lessor import Checkpoint
 from scrubjay.keys import path
+from scrubjay.media.simulated import Fault, IoKind
 from tests.control.rig import World
 
 
@@ -178,3 +179,16 @@ def test_what_is_to_be_scrubbed_first_is_given_back_first(world: World) -> None:
     assert (counts.leased, counts.waiting) == (6, 3)
     with world.keeper.reading() as view:
         assert not list(view.scan(b"d" + volumes[2].volume.record.lineage.to_bytes(4)))
+
+
+def test_detach_while_the_pool_has_stopped_ends_the_exporter_all_the_same(
+    world: World, scratch: Volume
+) -> None:
+    """Its data is forgotten then; its slots follow at the next attachment (I3)."""
+    leased(world, scratch)
+    world.disks.pool.inject(Fault.ERROR, kind=IoKind.SYNC)
+    world.attachments.detach("scratch")
+    assert scratch.id not in world.exporters.locks
+    assert world.keeper.revive()
+    served = world.attachments.attach("scratch")
+    assert world.leases.attachment(scratch.id, served.epoch).next_segment == 1

@@ -126,13 +126,16 @@ class Attachments:
     def detach(self, reference: str) -> None:
         """End serving a volume; in order if it can, else by force, which loses no flush (I4)."""
         served = self.find(reference)
+        with self._keeper.reading() as view:
+            ephemeral = view.volume(served.volume).keys == "memory"
         with self._alone(served.volume):
             try:
                 self._exporters.detach(served.volume)
             except ScrubjayError as error:
                 _log.warning("volume.detach_forced", volume=str(served.volume), error=error.message)
                 self._exporters.kill(served.volume)
-            self._give_back(served.volume)
+            if ephemeral:
+                self._give_back_soon(served.volume)
         _log.info("volume.detached", volume=str(served.volume))
 
     def reset(self, reference: str) -> Volume:
@@ -171,7 +174,7 @@ class Attachments:
         for volume in lost:
             with self._alone(volume):
                 if not self._liveness.attached(volume):
-                    self._give_back(volume)
+                    self._give_back_soon(volume)
 
     def find(self, reference: str) -> Served:
         """Return where a volume is served; NotFound where it is not."""
@@ -227,6 +230,13 @@ class Attachments:
         for served in self.page(after="", limit=1 << 31):
             with contextlib.suppress(NotFound):
                 self.detach(str(served.volume))
+
+    def _give_back_soon(self, volume: VolumeId) -> None:
+        """Have its slots be cleared away; where the pool cannot now, the next attachment does."""
+        try:
+            self._give_back(volume)
+        except ScrubjayError as error:
+            _log.warning("volume.not_given_back", volume=str(volume), error=error.message)
 
     def _give_back(self, volume: VolumeId) -> None:
         """Have the slots of an ephemeral volume, which nobody serves, be cleared away."""
