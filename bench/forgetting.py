@@ -151,6 +151,9 @@ class _NoExporters:
         """Have nothing to end."""
         return True
 
+    def reset(self, volume: VolumeId) -> None:
+        """Have nothing to reset."""
+
     def connected(self) -> set[VolumeId]:
         """Speak with nobody."""
         return set()

@@ -119,7 +119,11 @@ class LocalStorage:
         """Slots that were ever leased to a volume."""
         self.leases = 0
         self.exporters = LocalExporters(
-            lambda: self.daemon.leases, lambda: self.pool, on_slot=self._leased, revive=_never
+            lambda: self.daemon.leases,
+            lambda: self.pool,
+            on_slot=self._leased,
+            revive=_never,
+            entropy=entropy,
         )
         self.daemon = Daemon.open(
             self.pool, made, folder, exporters=self.exporters, entropy=entropy
