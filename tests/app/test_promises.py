@@ -56,7 +56,10 @@ def first_sector(world: World, _folder: Path) -> str:
 
 
 def forgets(world: World, _folder: Path) -> str:
-    """Whether destroying takes a volume's key, and no parameter could say otherwise."""
+    """Whether destroying takes a volume's key, and no parameter could say otherwise.
+
+    `scrub_first` says in which order bytes are overwritten.
+    """
     written = world.written("doomed", tenant="acme")
     before = world.keeper.epoch
     world.destroy("doomed")
@@ -65,7 +68,7 @@ def forgets(world: World, _folder: Path) -> str:
         end = view.birth_record(written.id).destruction
     asked = set(inspect.signature(world.forgetting.destroy).parameters)
     gone = end is not None and world.sink.epochs() == (before + 1,)
-    return "always" if gone and asked == {"reference", "check"} else "at times"
+    return "always" if gone and asked == {"reference", "check", "scrub_first"} else "at times"
 
 
 def technique(_world: World, _folder: Path) -> str:

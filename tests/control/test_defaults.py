@@ -13,7 +13,8 @@ from scrubjay.base.errors import Corrupt, Invalid, NotFound, Unavailable
 from scrubjay.base.ids import TenantNo
 from scrubjay.control.defaults import NOTICE, Defaults, parse_span
 from scrubjay.control.events import Event, Events
-from scrubjay.control.records import DEFAULTS_KEY, StandingDefault, at
+from scrubjay.control.records import at
+from scrubjay.control.told_records import DEFAULTS_KEY, StandingDefault
 from scrubjay.evidence.defaults import Effect, Entry, Ledger, Setting
 from tests.control.rig import Disks, World, cuts, everything_kept, nothing_kept
 

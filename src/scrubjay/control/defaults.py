@@ -23,13 +23,8 @@ import structlog
 from scrubjay.base.errors import Invalid
 from scrubjay.control.events import Events
 from scrubjay.control.keeper import Change, Keeper
-from scrubjay.control.records import (
-    DEFAULTS_KEY,
-    DefaultsRecord,
-    StandingDefault,
-    decode,
-    encode,
-)
+from scrubjay.control.records import decode, encode
+from scrubjay.control.told_records import DEFAULTS_KEY, DefaultsRecord, StandingDefault
 from scrubjay.evidence.defaults import Entry, Ledger, Setting
 
 __all__ = ["NOTICE", "Default", "Defaults", "parse_span"]

@@ -13,15 +13,9 @@ import msgspec
 
 from scrubjay.base.ids import TenantNo
 from scrubjay.control.keeper import Change, Keeper
-from scrubjay.control.records import (
-    EVENTS_KEY,
-    EventRecord,
-    EventsRecord,
-    decode,
-    encode,
-    event_key,
-)
+from scrubjay.control.records import decode, encode
 from scrubjay.control.tenants import resolve_tenant
+from scrubjay.control.told_records import EVENTS_KEY, EventRecord, EventsRecord, event_key
 
 __all__ = ["Event", "Events"]
 

@@ -20,34 +20,32 @@ from scrubjay.base.units import MIB, TIB, VOLUME_BYTES_MAX, VOLUME_BYTES_MIN
 
 __all__ = [
     "CERTIFICATE_PREFIX",
-    "DEFAULTS_KEY",
     "ENTRY_PREFIX",
-    "EVENTS_KEY",
     "FRONTIER_KEY",
     "OUTSTANDING_PREFIX",
     "POLICY_KEY",
     "POOL_KEY",
     "SCRUB_KEY",
     "SIGNER_KEY",
+    "U24",
+    "U64",
     "BirthRecord",
     "BranchRecord",
     "CertificateRecord",
     "CheckpointRecord",
     "ClosedRecord",
     "ClosingRecord",
-    "DefaultsRecord",
     "DestructionRecord",
     "EndingRecord",
-    "EventRecord",
-    "EventsRecord",
     "ForgettingRecord",
     "LineageRecord",
+    "Moment",
     "PolicyRecord",
     "PoolRecord",
+    "Record",
     "RemainsRecord",
     "ScrubRecord",
     "SignerRecord",
-    "StandingDefault",
     "TenantRecord",
     "VolumeRecord",
     "at",
@@ -63,7 +61,6 @@ __all__ = [
     "encode",
     "ending_key",
     "entry_key",
-    "event_key",
     "forgetting_key",
     "ledger_key",
     "ledger_prefix",
@@ -88,38 +85,36 @@ SCRUB_KEY = b"z"
 WITHIN_S_MIN, WITHIN_S_MAX = 60, 366 * 86_400
 """A deadline that can be met, and one that somebody will live to see."""
 RATE_MIN, RATE_MAX = MIB, TIB
-DEFAULTS_KEY = b"n"
-EVENTS_KEY = b"j"
-_U24 = Annotated[int, Meta(ge=1, lt=1 << 24)]
+U24 = Annotated[int, Meta(ge=1, lt=1 << 24)]
 _U32 = Annotated[int, Meta(ge=1, lt=1 << 32)]
-_U64 = Annotated[int, Meta(ge=0)]
+U64 = Annotated[int, Meta(ge=0)]
 _Size = Annotated[int, Meta(ge=VOLUME_BYTES_MIN, le=VOLUME_BYTES_MAX, multiple_of=4096)]
 _Within = Annotated[int, Meta(ge=WITHIN_S_MIN, le=WITHIN_S_MAX)]
 _Rate = Annotated[int, Meta(ge=RATE_MIN, le=RATE_MAX)]
-_Moment = Annotated[dt.datetime, Meta(tz=True)]
+Moment = Annotated[dt.datetime, Meta(tz=True)]
 _Blinding = Annotated[str, Meta(pattern="^([0-9a-f]{32})?$")]
 _Digest = Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")]
 
 
-class _Record(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class Record(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What every record has in common: no field unknown, none changed in place."""
 
 
-class PoolRecord(_Record, frozen=True):
+class PoolRecord(Record, frozen=True):
     """Key `p`: the pool; its counters make sure that no number is given twice."""
 
     label: str
-    created_at: _Moment
-    next_tenant: _U24
+    created_at: Moment
+    next_tenant: U24
     next_lineage: _U32
 
 
-class TenantRecord(_Record, frozen=True):
+class TenantRecord(Record, frozen=True):
     """Key `t`: an owner of volumes; tenants never share a key."""
 
-    id: _U24
+    id: U24
     name: str
-    created_at: _Moment
+    created_at: Moment
     state: Literal["active", "closing", "closed"]
     """One that is `closing` takes no new volumes, and all that it has are withheld."""
     request: str = ""
@@ -128,148 +123,148 @@ class TenantRecord(_Record, frozen=True):
     """16 random bytes, hex, under which evidence speaks of it; "" before its first volume."""
 
 
-class CheckpointRecord(_Record, frozen=True):
+class CheckpointRecord(Record, frozen=True):
     """What the volume's record says of its log (engine/lessor.py, `Checkpoint`)."""
 
-    root: _U64
-    flushed: _U64
+    root: U64
+    flushed: U64
     clean: bool
-    live_sectors: _U64
+    live_sectors: U64
 
 
-class VolumeRecord(_Record, frozen=True):
+class VolumeRecord(Record, frozen=True):
     """Key `v`: a virtual disk. A `destroying` one is withheld: its end is decided."""
 
     name: str
-    tenant: _U24
+    tenant: U24
     lineage: _U32
-    branch: _U24
+    branch: U24
     size_bytes: _Size
-    created_at: _Moment
+    created_at: Moment
     state: Literal["ready", "destroying"]
-    attach_epoch: _U64
+    attach_epoch: U64
     checkpoint: CheckpointRecord
     keys: Literal["tree", "memory"] = "tree"
     """Where its segments' keys are: those of an ephemeral one in its exporter's memory alone."""
 
 
-class LineageRecord(_Record, frozen=True):
+class LineageRecord(Record, frozen=True):
     """Key `l`: all that can share segments; its counters are never turned back."""
 
-    tenant: _U24
+    tenant: U24
     next_segment: Annotated[int, Meta(ge=1, lt=1 << 36)]
-    next_branch: _U24
+    next_branch: U24
 
 
-class BranchRecord(_Record, frozen=True):
+class BranchRecord(Record, frozen=True):
     """Key `b`: the segments written between two freezes."""
 
     state: Literal["open", "frozen"]
-    parents: tuple[_U24, ...]
-    first_group: _U64
-    roots: tuple[_U64, ...]
+    parents: tuple[U24, ...]
+    first_group: U64
+    roots: tuple[U64, ...]
 
 
-class DestructionRecord(_Record, frozen=True):
+class DestructionRecord(Record, frozen=True):
     """How a volume ended: the rotation that forgot it, and the root of its ledger."""
 
-    decided_at: _Moment
-    epoch_before: _U64
-    epoch_after: _U64
-    segments: _U64
+    decided_at: Moment
+    epoch_before: U64
+    epoch_after: U64
+    segments: U64
     """Segments that the volume was ever given."""
     ledger_root: str
     """Merkle tree hash (RFC 9162, section 2.1) of their key commitments in order of birth, hex."""
     exporter: Literal["acknowledged", "killed", "not attached"] = "not attached"
     """How the process ended that held its keys: it said that it overwrote them, or not."""
-    exporter_at: _Moment | None = None
-    slots: _U64 = 0
+    exporter_at: Moment | None = None
+    slots: U64 = 0
     """Slots that were freed since, by all that was cleared away so far."""
     certificate: _Digest = ""
     """Digest of the certificate's first stage; "" before it is issued."""
 
 
-class BirthRecord(_Record, frozen=True):
+class BirthRecord(Record, frozen=True):
     """Key `r`: how a volume came to be; it outlives the volume, for its certificate."""
 
     volume: uuid.UUID
     pool: uuid.UUID
-    tenant: _U24
+    tenant: U24
     lineage: _U32
-    branch: _U24
+    branch: U24
     size_bytes: _Size
-    created_at: _Moment
+    created_at: Moment
     encrypted_from_sector: Annotated[int, Meta(ge=0, le=0)]
     cipher: Literal["AES-256-GCM"]
-    epoch: _U64
+    epoch: U64
     """The sink's epoch at birth."""
     request: str = ""
     """Digest of the request that made it, so that the same one sent again finds it."""
     blinding: _Blinding = ""
     """16 random bytes, hex, under which evidence speaks of it."""
-    log_index: _U64 | None = None
+    log_index: U64 | None = None
     """Which entry of the log tells of this birth; None until one does."""
     keys: Literal["tree", "memory"] = "tree"
     """As in the VolumeRecord. Of an ephemeral volume `lineage` is the first of many."""
     destruction: DestructionRecord | None = None
 
 
-class ForgettingRecord(_Record, frozen=True):
+class ForgettingRecord(Record, frozen=True):
     """Key `f`: a forgetting that has been decided and is not yet done."""
 
     volume: uuid.UUID
     lineage: _U32
-    decided_at: _Moment
+    decided_at: Moment
     operation: str
     """The operation that reports about it."""
     exporter: Literal["acknowledged", "killed", ""] = ""
     """How the process ended that held its keys; "" where there was none, or it goes on."""
-    exporter_at: _Moment | None = None
+    exporter_at: Moment | None = None
     scrub_first: bool = False
     """Somebody asked for its bytes to be overwritten before those of others."""
 
 
-class RemainsRecord(_Record, frozen=True):
+class RemainsRecord(Record, frozen=True):
     """Key `w`: what is left of a lineage that nothing opens any more, until it is cleared away."""
 
-    tenant: _U24
+    tenant: U24
     volume: uuid.UUID
-    forgotten_at: _Moment
+    forgotten_at: Moment
     scrub_first: bool = False
     """Its slots are given back, and so begin to wait for scrubbing, before those of others."""
 
 
-class SignerRecord(_Record, frozen=True):
+class SignerRecord(Record, frozen=True):
     """Key `s`: the key that signs certificates and the log; in the pool, so sealed like all."""
 
     name: str
     seed: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
     """Ed25519 (RFC 8032)."""
-    created_at: _Moment
+    created_at: Moment
 
 
-class CertificateRecord(_Record, frozen=True):
+class CertificateRecord(Record, frozen=True):
     """Key `c`: what one certificate is about, from the rotation on; issued in two stages."""
 
     scope: Literal["volumes", "tenant"]
     volumes: tuple[uuid.UUID, ...]
-    epoch_before: _U64
-    epoch_after: _U64
-    rotated_at: _Moment | None = None
+    epoch_before: U64
+    epoch_after: U64
+    rotated_at: Moment | None = None
     """When the rotation was committed."""
-    dropped_at: _Moment | None = None
+    dropped_at: Moment | None = None
     """When the sink had dropped the old epoch; kept where the first stage had to wait."""
     forgotten: _Digest = ""
     """Digest of the first stage; "" until it is issued."""
-    forgotten_index: _U64 = 0
-    issued_at: _Moment | None = None
+    forgotten_index: U64 = 0
+    issued_at: Moment | None = None
     scrubbed: _Digest = ""
-    scrubbed_index: _U64 = 0
+    scrubbed_index: U64 = 0
     worth: str = ""
     """The grade: Clear, Purge or CONDITIONAL."""
 
 
-class PolicyRecord(_Record, frozen=True, omit_defaults=False):
+class PolicyRecord(Record, frozen=True, omit_defaults=False):
     """Key `y`: what the pool's owner promises, and how fast upkeep may go for it.
 
     There is none until somebody changes it. Then all of it is written down, so that a
@@ -286,92 +281,52 @@ class PolicyRecord(_Record, frozen=True, omit_defaults=False):
     """While others do; a deadline that would be missed raises it."""
 
 
-class ScrubRecord(_Record, frozen=True):
+class ScrubRecord(Record, frozen=True):
     """Key `z`: what scrubbing has done since the pool was made; none before the first slot."""
 
-    slots: _U64 = 0
+    slots: U64 = 0
     """Overwritten, and read back as they should."""
-    pages: _U64 = 0
+    pages: U64 = 0
     """Pages of 4096 bytes in those slots."""
-    pages_read: _U64 = 0
+    pages_read: U64 = 0
     """And those of them that were read back."""
-    cached_slots: _U64 = 0
+    cached_slots: U64 = 0
     """Slots of which pages may have been read from the system's cache."""
-    failures: _U64 = 0
+    failures: U64 = 0
     """Times that a slot could not be overwritten, or did not read back as it should."""
-    missed_slots: _U64 = 0
+    missed_slots: U64 = 0
     """Slots whose deadline was missed."""
-    missed_until_s: _U64 = 0
+    missed_until_s: U64 = 0
     """Of slots that wait since this second (since 1970) or before, that is told already."""
 
 
-class StandingDefault(_Record, frozen=True):
-    """A default as it stands in this pool, and the change of it that is announced."""
-
-    setting: str
-    value: str
-    since: _Moment
-    """When it took effect here."""
-    next: str = ""
-    next_at: _Moment | None = None
-    untold: str | None = None
-    """The value before, until the log of evidence has heard of the change."""
-
-
-class DefaultsRecord(_Record, frozen=True):
-    """Key `n`: the defaults with which this pool was last served; none before the first time."""
-
-    version: str
-    """Of the Scrubjay that served it."""
-    standing: tuple[StandingDefault, ...]
-
-
-class EventsRecord(_Record, frozen=True):
-    """Key `j` alone: what the next event is called; it only ever grows."""
-
-    next: _U64 = 1
-
-
-class EventRecord(_Record, frozen=True):
-    """Key `j` with a number: something that a tenant, or every one, is told. Never changed."""
-
-    at: _Moment
-    kind: str
-    text: str
-    tenant: _U24 | None = None
-    """Whom it is for; None: everybody."""
-    effective_at: _Moment | None = None
-    """When what it announces takes effect, where that is another moment."""
-    facts: dict[str, str] = {}
-
-
-class ClosingRecord(_Record, frozen=True):
+class ClosingRecord(Record, frozen=True):
     """Key `u`: the end of a tenant and of everything that it ever had (control/closing.py)."""
 
-    tenant: _U24
+    tenant: U24
     name: str
-    decided_at: _Moment
+    decided_at: Moment
     operation: str
     """The operation that reports about it."""
-    epoch_before: _U64 = 0
-    epoch_after: _U64 = 0
+    epoch_before: U64 = 0
+    epoch_after: U64 = 0
     """Of the rotation that took the tenant's key away; 0: it is still to come."""
-    forgotten_at: _Moment | None = None
+    forgotten_at: Moment | None = None
     """When the sink had dropped the epoch before."""
-    closed_at: _Moment | None = None
+    closed_at: Moment | None = None
     """When every volume's end was on record."""
-    volumes: _U64 = 0
+    volumes: U64 = 0
     """How many the tenant ever had; their ids are in the ClosedRecords."""
 
 
-class EndingRecord(_Record, frozen=True):
+class EndingRecord(Record, frozen=True):
     """Key `x`: how the exporter of a volume ended whose tenant is closing."""
 
     exporter: Literal["acknowledged", "killed"]
-    exporter_at: _Moment
+    exporter_at: Moment
 
 
-class ClosedRecord(_Record, frozen=True):
+class ClosedRecord(Record, frozen=True):
     """Key `u` and a number: some of the volumes that a closed tenant ever had, in order of birth.
 
     How each of them ended is in its BirthRecord.
@@ -380,10 +335,10 @@ class ClosedRecord(_Record, frozen=True):
     volumes: tuple[uuid.UUID, ...]
 
 
-_RecordT = TypeVar("_RecordT", bound=_Record)
+_RecordT = TypeVar("_RecordT", bound=Record)
 
 
-def encode(record: _Record) -> bytes:
+def encode(record: Record) -> bytes:
     """Return the JSON value: UTF-8, keys sorted, no blanks."""
     return msgspec.json.encode(record, order="sorted")
 
@@ -483,11 +438,6 @@ def outstanding_key(certificate: bytes) -> bytes:
 def named_key(digest: str) -> bytes:
     """Key under which a certificate is found by the digest of either stage, or its beginning."""
     return b"i" + digest.encode()
-
-
-def event_key(number: int) -> bytes:
-    """Key of an EventRecord; numbers begin at 1."""
-    return struct.pack(">cQ", EVENTS_KEY, number)
 
 
 def closing_key(tenant: TenantNo) -> bytes:
