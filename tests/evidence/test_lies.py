@@ -113,7 +113,7 @@ SECOND_LIES: list[tuple[Path, Json, str]] = [
     (("predicate", "grade", "value"), "Purge", "scrubbing"),
     (("predicate", "issued_at"), "2026-03-01T09:00:00Z", "times"),
     (("predicate", "media", 0, "id"), "another", "inventory"),
-    (("predicate", "media", 0, "place"), "elsewhere", "scrubbing"),
+    (("predicate", "media", 0, "place"), "elsewhere", "inventory"),
     (("predicate", "media", 0, "technique"), "discard", "media"),
     (("predicate", "media", 0, "method"), "Purge", "media"),
     (("predicate", "verified", 0, "mismatches"), 1, "verified"),

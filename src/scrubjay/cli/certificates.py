@@ -20,7 +20,7 @@ from scrubjay.client.replies import Certificate, EvidenceLog
 from scrubjay.evidence.note import decode_base64
 from scrubjay.evidence.page import Person, render
 from scrubjay.evidence.questions import Asked, Newer
-from scrubjay.evidence.report import Outcome, Report, Verdict
+from scrubjay.evidence.report import Outcome, Report, Verdict, words_of
 from scrubjay.evidence.verify import verify as verify_bundle
 
 __all__ = ["commands"]
@@ -147,13 +147,11 @@ def _print_report(report: Report) -> None:
         [(each.name, _MARKS[each.outcome], each.sentence) for each in report.checks],
         empty="",
     )
-    statement = report.first or report.statement
-    predicate = None if statement is None else statement.predicate
     for heading, sentences in (
         ("To know:", report.remarks),
-        ("Logged by the machine:", () if predicate is None else predicate.logged),
-        ("Asserted by a person:", () if predicate is None else predicate.asserted),
-        ("Assumed, and checked by nobody:", () if predicate is None else predicate.assumed),
+        ("Logged by the machine:", words_of(report.stages, "logged")),
+        ("Asserted by a person:", words_of(report.stages, "asserted")),
+        ("Assumed, and checked by nobody:", words_of(report.stages, "assumed")),
     ):
         if sentences:
             typer.echo(f"\n{heading}")
@@ -173,6 +171,9 @@ def _as_json(report: Report) -> dict[str, object]:
             for each in report.checks
         ],
         "remarks": report.remarks,
+        "logged": words_of(report.stages, "logged"),
+        "asserted": words_of(report.stages, "asserted"),
+        "assumed": words_of(report.stages, "assumed"),
     }
 
 

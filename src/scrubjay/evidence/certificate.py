@@ -44,6 +44,7 @@ ASSUMED = (
     "The machine's clock told these times.",
     "What a drive says is synced and read back is what lies on it.",
     "Nobody copied keys or plaintext out of the memory of the host, or of a client, before.",
+    "No copy of the sink from before is left: no backup, no snapshot of the host or of its disk.",
 )
 """What every certificate rests on and nobody checks."""
 _HINT = "a certificate says what was verified; verify again, or say what is kept and why"

@@ -15,7 +15,16 @@ from scrubjay.evidence.statement import (
     Worth,
 )
 
-__all__ = ["deadline_state", "due_at", "grade_of", "has_passed", "is_erased", "passed", "spell"]
+__all__ = [
+    "deadline_state",
+    "due_at",
+    "grade_of",
+    "has_passed",
+    "is_erased",
+    "meaning_of",
+    "passed",
+    "spell",
+]
 
 _ORDER: Mapping[Worth, int] = {"CONDITIONAL": 0, "Clear": 1, "Purge": 2}
 _END_OF_TIME = dt.datetime.max.replace(tzinfo=dt.UTC)
@@ -59,6 +68,20 @@ def deadline_state(
     if met_at is not None:
         return "met" if met_at <= due else "missed"
     return "pending" if now <= due else "missed"
+
+
+def meaning_of(deadline: Deadline) -> str:
+    """Return what a deadline's being met means, to follow its name and state; "" if nothing more.
+
+    A destruction says nothing of what upkeep did inside a volume that lived.
+    """
+    if deadline.name != "purge_within" or deadline.met_at is None:
+        return ""
+    when = "by then" if deadline.state == "met" else "only later"
+    return (
+        f" (the volumes were forgotten whole {when}, and with them whatever had been overwritten "
+        "inside; nothing is said of what was forgotten inside while they lived)"
+    )
 
 
 def grade_of(sinks: Sequence[SinkDropped], inventory: Sequence[Copy]) -> tuple[Worth, str]:

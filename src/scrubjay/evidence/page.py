@@ -13,8 +13,8 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from scrubjay import __version__
-from scrubjay.evidence.deriving import due_at, spell
-from scrubjay.evidence.report import Report, Verdict
+from scrubjay.evidence.deriving import due_at, meaning_of, spell
+from scrubjay.evidence.report import Report, Verdict, deadlines_of, words_of
 from scrubjay.evidence.statement import Forgotten, Scrubbed, Statement
 
 __all__ = ["Person", "render"]
@@ -50,6 +50,10 @@ def render(report: Report, *, digest: str, person: Person | None = None) -> str:
         forgotten=first if isinstance(first, Forgotten) else None,
         scrubbed=second if isinstance(second, Scrubbed) else None,
         newest=second,
+        deadlines=deadlines_of(report.stages),
+        logged=words_of(report.stages, "logged"),
+        asserted=words_of(report.stages, "asserted"),
+        assumed=words_of(report.stages, "assumed"),
         verifier=f"Scrubjay {__version__}",
     )
 
@@ -68,5 +72,6 @@ def _template() -> Template:
         lstrip_blocks=True,
     )
     environment.filters["spell"] = spell
+    environment.filters["meaning"] = meaning_of
     environment.filters["due"] = lambda each: spell(due_at(each))
     return environment.get_template(_TEMPLATE)

@@ -10,11 +10,11 @@ from scrubjay.base.errors import Invalid
 from scrubjay.base.ids import VolumeId
 from scrubjay.evidence.bundle import Bundle
 from scrubjay.evidence.checkpoint import Checkpoint, open_checkpoint
-from scrubjay.evidence.deriving import due_at, spell
+from scrubjay.evidence.deriving import due_at, meaning_of, spell
 from scrubjay.evidence.entries import blind_volume
 from scrubjay.evidence.merkle import is_consistent
 from scrubjay.evidence.note import COSIGNATURE, VerifierKey, parse_key, parse_note, signed_by
-from scrubjay.evidence.report import Work
+from scrubjay.evidence.report import Work, deadlines_of
 from scrubjay.evidence.statement import Statement
 
 __all__ = ["Asked", "Newer", "ask_clock", "ask_newer", "ask_volume", "ask_witnesses"]
@@ -66,7 +66,7 @@ def ask_witnesses(work: Work, bundle: Bundle, witnesses: Sequence[str]) -> None:
     """Check that each of the witnesses cosigned the bundle's checkpoint."""
     if not witnesses:
         work.leave("witnesses", "no witness's key was given")
-        work.remarks.append(
+        work.remark(
             "No witness was asked: the holder of the log's key could show others another log."
         )
         return
@@ -99,8 +99,16 @@ def _names(asked: Asked, statement: Statement) -> str:
     return f"Volume {asked.volume} is among its subjects."
 
 
-def ask_clock(work: Work, now: dt.datetime | None, statement: Statement | None) -> None:
-    """Check that a certificate is not of tomorrow, and remark what it says is kept or due."""
+def ask_clock(
+    work: Work,
+    now: dt.datetime | None,
+    statement: Statement | None,
+    first: Statement | None = None,
+) -> None:
+    """Check that a certificate is not of tomorrow, and remark what it says is kept or due.
+
+    Of a certificate in two stages, the deadlines of both count: a missed one stays missed.
+    """
     if now is None:
         work.leave("clock", "nobody said what time it is")
     elif statement is None:
@@ -112,14 +120,16 @@ def ask_clock(work: Work, now: dt.datetime | None, statement: Statement | None) 
     for each in statement.predicate.inventory:
         if each.state == "kept":
             until = "for good" if each.until is None else f"until {spell(each.until)}"
-            work.remarks.append(
+            work.remark(
                 f"{each.kind} on {each.place} ({each.holds}) is kept {until}: {each.because}."
             )
-    for deadline in statement.predicate.deadlines:
+    stages = [each.predicate for each in (first, statement) if each is not None]
+    for stage, deadline in deadlines_of(stages):
         gone = now is not None and deadline.state == "pending" and now > due_at(deadline)
         if deadline.state != "met":
             what = "has passed; ask for the next stage" if gone else f"is {deadline.state}"
-            work.remarks.append(f"{deadline.name}, due {spell(due_at(deadline))}, {what}.")
+            due = spell(due_at(deadline))
+            work.remark(f"{stage}: {deadline.name}, due {due}, {what}{meaning_of(deadline)}.")
 
 
 def _before(now: dt.datetime, issued_at: dt.datetime) -> str:

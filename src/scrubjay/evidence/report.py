@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from scrubjay.base.errors import Invalid
-from scrubjay.evidence.statement import Statement
+from scrubjay.evidence.statement import Deadline, Forgotten, Predicate, Scrubbed, Statement
+from scrubjay.evidence.strict import plain
 
-__all__ = ["Check", "Outcome", "Report", "Verdict", "Work"]
+__all__ = ["Check", "Outcome", "Report", "Stage", "Verdict", "Work", "deadlines_of", "words_of"]
 
 _T = TypeVar("_T")
+
+
+Stage = Literal["forgotten", "scrubbed"]
 
 
 class Outcome(Enum):
@@ -57,6 +61,12 @@ class Report:
     first: Statement | None = None
     """The first stage that it refers to, likewise."""
 
+    @property
+    def stages(self) -> tuple[Predicate, ...]:
+        """What is certified, the first stage first; nothing where no signature verified."""
+        found = (self.first, self.statement)
+        return tuple(each.predicate for each in found if each is not None)
+
     def check(self, name: str) -> Check:
         """Return the check of this name; KeyError if there is none."""
         return {each.name: each for each in self.checks}[name]
@@ -96,5 +106,50 @@ class Work:
         """Note an optional check for which nobody asked."""
         self._note(name, Outcome.NOT_CHECKED, why, optional=True)
 
+    def remark(self, sentence: str) -> None:
+        """Note what is no failure and yet has to be known."""
+        self.remarks.append(plain(sentence))
+
     def _note(self, name: str, outcome: Outcome, sentence: str, *, optional: bool) -> None:
-        self.checks.append(Check(name, outcome, sentence, optional))
+        """Note a check; a sentence may repeat what a stranger wrote, so it is made harmless."""
+        self.checks.append(Check(name, outcome, plain(sentence), optional))
+
+
+def words_of(
+    stages: Sequence[Predicate], kind: Literal["logged", "asserted", "assumed"]
+) -> tuple[str, ...]:
+    """Return the sentences of one kind, each behind the stages that hold it."""
+    found: dict[str, list[Stage]] = {}
+    for each in stages:
+        lists = {"logged": each.logged, "asserted": each.asserted, "assumed": each.assumed}
+        for sentence in lists[kind]:
+            found.setdefault(sentence, []).append(_stage_of(each))
+    return tuple(f"{' and '.join(dict.fromkeys(said))}: {words}" for words, said in found.items())
+
+
+def deadlines_of(stages: Sequence[Predicate]) -> tuple[tuple[Stage, Deadline], ...]:
+    """Return all deadlines, with their stage, but those whose later state is known.
+
+    A first stage's deadline that was pending is left out where the second one has it too:
+    what was missed never is.
+    """
+    later = {
+        (each.name, each.from_at, each.within_s)
+        for stage in stages
+        if isinstance(stage, Scrubbed)
+        for each in stage.deadlines
+    }
+    return tuple(
+        (_stage_of(stage), each)
+        for stage in stages
+        for each in stage.deadlines
+        if not (
+            isinstance(stage, Forgotten)
+            and each.state == "pending"
+            and (each.name, each.from_at, each.within_s) in later
+        )
+    )
+
+
+def _stage_of(predicate: Predicate) -> Stage:
+    return "scrubbed" if isinstance(predicate, Scrubbed) else "forgotten"

@@ -13,7 +13,15 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from scrubjay.base.errors import Invalid
-from scrubjay.evidence.deriving import deadline_state, due_at, grade_of, is_erased, passed, spell
+from scrubjay.evidence.deriving import (
+    deadline_state,
+    due_at,
+    grade_of,
+    is_erased,
+    meaning_of,
+    passed,
+    spell,
+)
 from scrubjay.evidence.statement import (
     Copy,
     CopyKind,
@@ -67,7 +75,10 @@ def _times(predicate: Predicate) -> str:
                     ("issued", predicate.issued_at),
                 ]
             )
-        return "The slots were read back after the keys were forgotten, and before this was issued."
+        return (
+            "The slots were overwritten and sampled; the samples were taken after the keys were "
+            "forgotten, and before this was issued."
+        )
     forgotten_at = predicate.destruction.forgotten_at
     for each in predicate.subjects:
         end = each.end
@@ -125,9 +136,10 @@ def _inventory(predicate: Predicate) -> str:
             raise Invalid("the inventory names a sink or medium that took no part")
         places = {each.id: each.place for each in predicate.destruction.media}
         places |= {str(each.id): each.place for each in predicate.destruction.sinks}
-        for each in predicate.inventory:
-            if (each.kind, each.id) in foreign and each.place != places[each.id]:
-                raise Invalid(f"{each.kind} {each.id}: it lies elsewhere in the inventory")
+        _lie_at(places, [each for each in predicate.inventory if (each.kind, each.id) in foreign])
+    else:
+        places = {each.id: each.place for each in predicate.media}
+        _lie_at(places, [each for each in predicate.inventory if each.kind == "medium"])
     if absent := sorted(expected - set(copies)):
         raise Invalid(f"the inventory leaves out {' '.join(absent[0])}")
     kept = sum(each.state == "kept" for each in predicate.inventory)
@@ -174,9 +186,10 @@ def _deadlines(predicate: Predicate) -> str:
     if scrub.from_at != _forgotten_at(predicate):
         raise Invalid("scrub_within does not begin when the keys were forgotten")
     if scrub.met_at != _scrubbed_at(predicate):
-        raise Invalid("scrub_within is not met when the last medium was read back")
+        raise Invalid("scrub_within is not met when the last medium was sampled")
     return " ".join(
-        f"{each.name} {each.state}, due {spell(due_at(each))}." for each in predicate.deadlines
+        f"{each.name} {each.state}, due {spell(due_at(each))}{meaning_of(each)}."
+        for each in predicate.deadlines
     )
 
 
@@ -244,6 +257,13 @@ def _check_copy(copy: Copy, predicate: Predicate) -> None:
         raise Invalid(f"{name}: not kept until a deadline")
 
 
+def _lie_at(places: Mapping[str, str], copies: Sequence[Copy]) -> None:
+    """Check that sinks and media lie in the inventory where the rest of a statement says."""
+    for each in copies:
+        if each.id in places and each.place != places[each.id]:
+            raise Invalid(f"{each.kind} {each.id}: it lies elsewhere in the inventory")
+
+
 def _media(predicate: Predicate) -> Sequence[MediumErased | MediumScrubbed]:
     return predicate.media if isinstance(predicate, Scrubbed) else predicate.destruction.media
 
@@ -255,7 +275,7 @@ def _forgotten_at(predicate: Predicate) -> dt.datetime:
 
 
 def _scrubbed_at(predicate: Predicate) -> dt.datetime | None:
-    """Return when the last medium was read back; None where one is kept still."""
+    """Return when the last medium was sampled; None where one is kept still."""
     media = [each for each in predicate.inventory if each.kind == "medium"]
     if not media or any(each.state == "kept" for each in media):
         return None

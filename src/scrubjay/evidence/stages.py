@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from scrubjay.base.errors import Invalid
 from scrubjay.evidence.statement import (
     Forgotten,
+    MediumErased,
+    MediumScrubbed,
     Scrubbed,
     Statement,
     Subject,
@@ -56,9 +58,7 @@ def check_scrubbing(before: Statement, digest: str, scrubbed: Scrubbed) -> str:
         raise Invalid("scrubbing: the grade is not that of the forgetting")
     if scrubbed.issued_at < first.issued_at:
         raise Invalid("scrubbing: issued before the forgetting was")
-    if {(m.kind, m.id, m.place) for m in scrubbed.media} != {
-        (m.kind, m.id, m.place) for m in event.media
-    }:
+    if {(m.kind, m.id) for m in scrubbed.media} != {(m.kind, m.id) for m in event.media}:
         raise Invalid("scrubbing: its media are not those of the forgetting")
     spans = [
         (each.from_at, each.within_s)
@@ -71,4 +71,16 @@ def check_scrubbing(before: Statement, digest: str, scrubbed: Scrubbed) -> str:
     kept = {(each.kind, each.id) for each in first.inventory if each.state == "kept"}
     if lost := sorted(kept - named):
         raise Invalid(f"scrubbing: {' '.join(lost[0])} was kept, and is not mentioned any more")
-    return "The scrubbing is that of the media of this forgetting."
+    moved = _moved(event.media, scrubbed.media)
+    return " ".join(["The scrubbing is that of the media of this forgetting.", *moved])
+
+
+def _moved(before: Iterable[MediumErased], after: Iterable[MediumScrubbed]) -> list[str]:
+    """Tell which media were found at another place than before: a home may move meanwhile."""
+    places = {(each.kind, each.id): each.place for each in before}
+    return [
+        f"The {each.kind} {each.id} lay on {place} when it was forgotten, and on {each.place} "
+        "when it was scrubbed."
+        for each in after
+        if (place := places[each.kind, each.id]) != each.place
+    ]

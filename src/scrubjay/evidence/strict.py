@@ -27,6 +27,7 @@ __all__ = [
     "Text",
     "decode",
     "encode",
+    "plain",
 ]
 
 BYTES_MAX: Final = 4 << 20
@@ -77,7 +78,12 @@ def decode(kind: type[_RecordT], data: bytes, *, what: str, size_max: int = BYTE
     except UnicodeDecodeError as error:
         raise Invalid(f"{what}: not UTF-8") from error
     except (ValueError, msgspec.MsgspecError) as error:
-        raise Invalid(f"{what}: {_plain(str(error))}") from error
+        raise Invalid(f"{what}: {plain(str(error))[:300]}") from error
+
+
+def plain(words: str) -> str:
+    """Return words without what could harm a terminal: "?" for each such character."""
+    return re.sub(f"[{_UNSEEN}]", "?", words)
 
 
 def _is_deep(data: bytes) -> bool:
@@ -109,8 +115,3 @@ def _short(digits: str) -> int:
 
 def _no_fraction(text: str) -> NoReturn:
     raise ValueError(f"{text[:20]!r}, expected whole numbers only")
-
-
-def _plain(message: str) -> str:
-    """Return a parser's words without what could harm a terminal."""
-    return re.sub(f"[{_UNSEEN}]", "?", message)[:300]

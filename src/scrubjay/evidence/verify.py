@@ -87,7 +87,8 @@ def verify(
     ask_witnesses(work, parsed, witnesses)
     statement = None if stage is None else stage.statement
     ask_volume(work, volume, statement)
-    ask_clock(work, now, statement)
+    before = None if first is None or first is stage else first.statement
+    ask_clock(work, now, statement, before)
     return _report(work, stage, first)
 
 
@@ -226,7 +227,7 @@ def _births(work: Work, bundle: Bundle, first: _Stage, checkpoint: Checkpoint) -
             raise Invalid(f"volume {number}: its birth was logged out of order")
         _included(leaf, checkpoint)
         if entry.at - birth.born_at > _LATE:
-            work.remarks.append(
+            work.remark(
                 f"Volume {number} was born at {spell(birth.born_at)}, and its birth logged only "
                 f"at {spell(entry.at)}: what it was until then is asserted."
             )
