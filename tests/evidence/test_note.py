@@ -192,6 +192,30 @@ def test_base64_is_read_in_one_spelling_only(data: bytes) -> None:
                 decode_base64(stray)
 
 
+@pytest.mark.parametrize(
+    "strange", ["\x1b[2J", "\x9b2J", "\x07", "\u202e", "\u2066", "\u200b", "\x7f"]
+)
+def test_key_with_a_name_that_a_terminal_obeys_is_refused(strange: str) -> None:
+    """Escape sequences and directions: neither a key nor a signature line bears such a name."""
+    public = signer().key.public_key
+    with pytest.raises(Invalid, match="none that controls or hides") as caught:
+        VerifierKey(f"log{strange}.example", public)
+    assert caught.value.message.isprintable()
+    with pytest.raises(Invalid) as caught:
+        parse_key(str(signer().key).replace("+", f"{strange}+", 1))
+    assert caught.value.message.isprintable()
+    with pytest.raises(Invalid):
+        parse_note(NOTE.replace(ORIGIN, f"log{strange}").encode())
+
+
+def test_key_of_endless_text_is_refused_without_being_echoed() -> None:
+    """A file of megabytes that somebody called a key does not fill the screen."""
+    for text in ("x" * 5000, "x" * 5000 + "+00000000+AQ==", "x" * 4000 + "+00000000+AQ=="):
+        with pytest.raises(Invalid) as caught:
+            parse_key(text)
+        assert len(caught.value.message) < 300
+
+
 def test_checkpoint_that_was_signed_is_opened() -> None:
     """Origin, size and root come back; extension lines too."""
     note = sign_checkpoint(Frontier().append(b"x"), signer(), extensions=["more"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import os
+import stat
 import sys
 import time
 import uuid
@@ -17,10 +19,11 @@ from scrubjay.base.ids import VolumeId
 from scrubjay.cli.output import AsJson, ago, counted, note, print_facts, print_json, print_table
 from scrubjay.cli.session import connect, part
 from scrubjay.client.replies import Certificate, EvidenceLog
-from scrubjay.evidence.note import decode_base64
+from scrubjay.evidence.note import KEY_TEXT_MAX, decode_base64
 from scrubjay.evidence.page import Person, render
 from scrubjay.evidence.questions import Asked, Newer
 from scrubjay.evidence.report import Outcome, Report, Verdict, words_of
+from scrubjay.evidence.strict import plain
 from scrubjay.evidence.verify import verify as verify_bundle
 
 __all__ = ["commands"]
@@ -29,6 +32,7 @@ commands = typer.Typer(no_args_is_help=True, help="Proof of what was destroyed."
 
 _NOT_PROVEN = 1
 _FILE_BYTES_MAX = 1 << 23
+_NAME_SHOWN_MAX = 200
 _MARKS = {Outcome.PASSED: "passed", Outcome.FAILED: "FAILED", Outcome.NOT_CHECKED: "-"}
 _Id = Annotated[
     str, typer.Argument(metavar="ID", help="The certificate's id, or the first digits of it.")
@@ -180,9 +184,9 @@ def _as_json(report: Report) -> dict[str, object]:
 def _key(given: str) -> str:
     """Return the key's text; a name that is a file's stands for what it holds."""
     path = Path(given)
-    if "+" in given and not path.exists():
+    if "+" in given and not os.path.lexists(path):
         return given
-    return _read(path).decode("utf-8", errors="replace").strip()
+    return _read(path, bytes_max=KEY_TEXT_MAX).decode("utf-8", errors="replace").strip()
 
 
 def _newer(checkpoint: Path | None, proof: Path | None) -> Newer | None:
@@ -207,16 +211,32 @@ def _asked(volume: str | None) -> Asked | None:
         ) from error
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, *, bytes_max: int = _FILE_BYTES_MAX) -> bytes:
+    """Return the bytes of a regular file, or of stdin; a pipe by its name could block for ever."""
+    name = plain(str(path))[:_NAME_SHOWN_MAX]
     try:
-        if str(path) == "-":
-            return sys.stdin.buffer.read(_FILE_BYTES_MAX)
-        with path.open("rb") as file:
-            return file.read(_FILE_BYTES_MAX)
+        data = sys.stdin.buffer.read(bytes_max + 1) if name == "-" else _read_file(path, bytes_max)
     except FileNotFoundError as error:
-        raise NotFound(f"file {path}: not there") from error
+        raise NotFound(f"file {name}: not there") from error
     except OSError as error:
-        raise Unavailable(f"file {path}: {error.strerror}") from error
+        raise Unavailable(f"file {name}: {error.strerror}") from error
+    except ValueError as error:
+        raise Invalid(f"file {name}: not a name that a file can have") from error
+    if data is None:
+        raise Invalid(f"file {name}: no regular file", hint="- reads from standard input")
+    if len(data) > bytes_max:
+        raise Invalid(f"file {name}: longer than {bytes_max} bytes, expected less")
+    return data
+
+
+def _read_file(path: Path, bytes_max: int) -> bytes | None:
+    """Return one byte more than is wanted, at most; None where it is no regular file."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read(bytes_max + 1)
 
 
 def _now() -> dt.datetime:

@@ -19,10 +19,12 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from scrubjay.base.errors import Corrupt, Invalid
+from scrubjay.evidence.strict import plain
 
 __all__ = [
     "COSIGNATURE",
     "ED25519",
+    "KEY_TEXT_MAX",
     "Note",
     "Signature",
     "Signer",
@@ -39,6 +41,10 @@ COSIGNATURE = 0x04
 NOTE_BYTES_MAX = 1 << 20
 SIGNATURES_MAX = 100
 """The specification demands 16 at least; signatures of other kinds reach 5 kB."""
+KEY_TEXT_MAX = 4096
+"""Characters of a verifier key's text, far above the longest name."""
+_NAME_MAX = 255
+_SHOWN_MAX = 80
 _KEY_BYTES = 32
 _ID_BYTES = 4
 _SIGNATURE_BYTES = 64
@@ -60,7 +66,10 @@ class VerifierKey:
 
     def __post_init__(self) -> None:
         if not _is_name(self.name):
-            raise Invalid(f"key name {self.name!r}: expected no blanks, no + and not nothing")
+            raise Invalid(
+                f"key name {self.name[:_SHOWN_MAX]!r}: expected 1 to {_NAME_MAX} characters, "
+                "no blank, no +, none that controls or hides"
+            )
         if self.kind not in {ED25519, COSIGNATURE} or len(self.public_key) != _KEY_BYTES:
             raise Invalid(f"key of {self.name}: expected 32 bytes of Ed25519, of kind 1 or 4")
 
@@ -179,6 +188,10 @@ def signed_by(note: Note, keys: Sequence[VerifierKey]) -> tuple[VerifierKey, ...
 
 def parse_key(text: str) -> VerifierKey:
     """Return the verifier key in a text, as `str(key)` writes it; Invalid if it is none."""
+    if len(text) > KEY_TEXT_MAX:
+        raise Invalid(
+            f"verifier key: {len(text)} characters, expected at most {KEY_TEXT_MAX}", hint=_KEY_HINT
+        )
     name, _, rest = text.strip("\n").partition("+")
     key_id, _, material = rest.partition("+")
     try:
@@ -188,7 +201,7 @@ def parse_key(text: str) -> VerifierKey:
         raise Invalid(f"verifier key: {error.message}", hint=_KEY_HINT) from error
     if not _KEY_ID.fullmatch(key_id) or bytes.fromhex(key_id) != key.key_id:
         raise Invalid(
-            f"verifier key of {name}: id {key_id[:8]!r}, expected {key.key_id.hex()}",
+            f"verifier key of {name[:_SHOWN_MAX]}: id {key_id[:8]!r}, expected {key.key_id.hex()}",
             hint=_KEY_HINT,
         )
     return key
@@ -229,7 +242,9 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _is_name(name: str) -> bool:
-    return bool(name) and "+" not in name and not any(c.isspace() or c < " " for c in name)
+    """Whether a key may be called so: what is no blank, and seen as what it is."""
+    strange = any(c.isspace() for c in name) or plain(name) != name
+    return 0 < len(name) <= _NAME_MAX and "+" not in name and not strange
 
 
 def _check_text(text: str) -> None:
