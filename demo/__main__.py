@@ -55,7 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             console.print()
             console.print(report.table())
         if report.closing:
-            console.print("\n$ scrubjay certificate verify c.json --key log.pub")
+            console.print(
+                "\n$ scrubjay certificate verify c.json --key log.pub --volume ID:BLINDING"
+            )
             console.print(escape(report.closing), highlight=False, soft_wrap=True)
         if args.svg:
             _draw(report, args.svg)

@@ -22,6 +22,7 @@ from scrubjay.client.connection import Connection
 from scrubjay.client.replies import (
     Attachment,
     Certificate,
+    CertificateShown,
     EvidenceLog,
     Operation,
     Policy,
@@ -73,10 +74,10 @@ class Home:
         """Make a tenant."""
         self._api.send("POST", "tenants", Tenant, body={"name": name})
 
-    def create_volume(self, name: str, *, tenant: str, size_bytes: int) -> None:
-        """Make a volume."""
+    def create_volume(self, name: str, *, tenant: str, size_bytes: int) -> str:
+        """Make a volume, and return its id."""
         wanted = {"name": name, "tenant": tenant, "size": size_bytes}
-        self._api.send("POST", "volumes", Volume, body=wanted)
+        return self._api.send("POST", "volumes", Volume, body=wanted).id
 
     def attach(self, name: str) -> str:
         """Serve a volume, and return its URI."""
@@ -106,9 +107,15 @@ class Home:
 
         _wait_for(ended)
 
-    def hand_over(self, certificate: str, folder: Path) -> None:
-        """Write what an auditor gets: the certificate, and apart from it the log's key."""
-        self._api.get(f"certificates/{certificate}", Certificate)
+    def hand_over(self, certificate: str, folder: Path, *, volume: str) -> None:
+        """Write what an auditor gets: the certificate, and apart from it the log's key.
+
+        With the blinding value of his volume he can see that the certificate is about it.
+        """
+        shown = self._api.get(f"certificates/{certificate}", CertificateShown)
+        blindings = {each.id: each.blinding for each in shown.volumes}
+        prove(volume in blindings, f"the certificate is not about volume {volume}")
+        (folder / "volume").write_text(f"{volume}:{blindings[volume]}", encoding="utf-8")
         (folder / "c.json").write_bytes(self._api.read(f"certificates/{certificate}/bundle"))
         (folder / "log.pub").write_text(self._api.get("log", EvidenceLog).key, encoding="utf-8")
 

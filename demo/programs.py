@@ -13,11 +13,12 @@ SAID_MAX = 2000
 
 
 class Failed(Unproven):
-    """A program that ended with another status than 0."""
+    """A program that ended with another status than 0, and what it printed as its result."""
 
-    def __init__(self, message: str, status: int) -> None:
+    def __init__(self, message: str, status: int, printed: str) -> None:
         super().__init__(message)
         self.status = status
+        self.printed = printed
 
 
 def run(*command: str | Path, env: Mapping[str, str] | None = None) -> str:
@@ -35,6 +36,8 @@ def run(*command: str | Path, env: Mapping[str, str] | None = None) -> str:
     if done.returncode:
         said = (done.stdout + done.stderr).strip()[-SAID_MAX:]
         raise Failed(
-            f"{Path(command[0]).name} ended with {done.returncode}: {said}", done.returncode
+            f"{Path(command[0]).name} ended with {done.returncode}: {said}",
+            done.returncode,
+            done.stdout,
         )
     return done.stdout

@@ -45,6 +45,7 @@ class Story:
         self._source = source
         self._report = report
         self._image = choose_image()
+        self._disk_id = ""
         self._writer, self._reader = choose_clients()
 
     def tell(self) -> None:
@@ -93,7 +94,8 @@ class Story:
             self.home.hurry()
             for name in (ALICE, BOB):
                 self.home.create_tenant(name)
-            self.home.create_volume(DISK, tenant=ALICE, size_bytes=image.stat().st_size)
+            size_bytes = image.stat().st_size
+            self._disk_id = self.home.create_volume(DISK, tenant=ALICE, size_bytes=size_bytes)
             pool = self.home.status()
             step.proven(f"a pool of {size(pool.size_bytes)} in {pool.slots} slots")
             step.proven(f"key sink: {pool.sink.kind}; what it forgets is {pool.sink.worth}")
@@ -210,13 +212,14 @@ class Story:
         folder = self._folder / "auditor"
         folder.mkdir()
         with self._report.step("hand over the certificate; check it with no daemon") as step:
-            self.home.hand_over(certificate, folder)
+            self.home.hand_over(certificate, folder, volume=self._disk_id)
             self.home.stop()
             auditor = Auditor(folder)
             verdict, passed = auditor.verify()
             step.proven(f"{verdict}: {number(passed, 'check')} passed, offline")
+            step.proven("it is about Alice's volume, by the blinding value")
             auditor.refuse_forged()
-            step.proven("with one character changed, it is refused")
+            step.proven("with one character changed, it is refused: its signature")
             self._report.closing = auditor.shown()
 
     def _steal_sink(self) -> None:

@@ -51,7 +51,7 @@ def test_pipe_in_the_place_of_a_file_is_refused_at_once(
     world, bundle = known
     (tmp_path / "c.json").write_bytes(bundle)
     os.mkfifo(tmp_path / "fifo")
-    words = {
+    words: dict[str, tuple[str | Path, ...]] = {
         "file": (tmp_path / "fifo", "--key", world.key),
         "key": (tmp_path / "c.json", "--key", tmp_path / "fifo"),
     }

@@ -6,7 +6,7 @@ import re
 
 from fastapi import APIRouter, Response
 
-from scrubjay.api.models import Certificate, EvidenceLog, Page
+from scrubjay.api.models import Certificate, CertificateShown, EvidenceLog, Page
 from scrubjay.api.paging import Cursor, Limit, cursor_of, position_of
 from scrubjay.api.problems import PROBLEMS
 from scrubjay.api.services import ServicesHere
@@ -26,14 +26,17 @@ def list_certificates(
     """List certificates in the order of the rotations that they are about."""
     found = services.certificates.page(after=_key(cursor), limit=limit + 1)
     more = cursor_of(found[limit - 1].key.hex()) if len(found) > limit else None
-    items = [Certificate.of(each, services.certificates) for each in found[:limit]]
-    return Page(items=items, next_cursor=more)
+    return Page(items=[Certificate.of(each) for each in found[:limit]], next_cursor=more)
 
 
 @router.get("/certificates/{certificate}")
-def show_certificate(certificate: str, services: ServicesHere) -> Certificate:
-    """Show one certificate, by its id or the beginning of it: what it is about."""
-    return Certificate.of(services.certificates.find(certificate), services.certificates)
+def show_certificate(certificate: str, services: ServicesHere) -> CertificateShown:
+    """Show one certificate, by its id or the beginning of it: what it is about.
+
+    The blinding values stand nowhere else: who knows one can tell whose volume was destroyed.
+    """
+    found = services.certificates.find(certificate)
+    return CertificateShown.about(found, services.certificates.blindings(found))
 
 
 @router.get(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import uuid
+from collections.abc import Iterable
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,7 +15,7 @@ from scrubjay.base.units import SECTOR_BYTES
 from scrubjay.catalog.operations import OperationRow
 from scrubjay.control import pool_status
 from scrubjay.control.attachments import Served
-from scrubjay.control.certificates import Certificates, Issued
+from scrubjay.control.certificates import Issued
 from scrubjay.control.defaults import Default as ControlDefault
 from scrubjay.control.events import Event as ControlEvent
 from scrubjay.control.operations import Progress as OperationProgress
@@ -24,6 +25,7 @@ from scrubjay.control.volumes import Volume as ControlVolume
 __all__ = [
     "Attachment",
     "Certificate",
+    "CertificateShown",
     "CertifiedVolume",
     "Default",
     "DefaultEntry",
@@ -184,14 +186,14 @@ class Certificate(BaseModel):
     stage: Literal["forgotten", "scrubbed"]
     forgotten: str = Field(description="digest of the first stage")
     scope: Literal["volumes", "tenant"]
-    volumes: list[CertifiedVolume]
+    volume_count: int
     epoch_before: int
     epoch_after: int
     worth: str
     issued_at: dt.datetime
 
     @classmethod
-    def of(cls, issued: Issued, certificates: Certificates) -> Self:
+    def of(cls, issued: Issued) -> Self:
         """Show a certificate."""
         record = issued.record
         assert record.issued_at is not None, "it is issued"
@@ -200,15 +202,24 @@ class Certificate(BaseModel):
             stage="scrubbed" if record.scrubbed else "forgotten",
             forgotten=record.forgotten,
             scope=record.scope,
-            volumes=[
-                CertifiedVolume(id=volume, blinding=blinding)
-                for volume, blinding in certificates.blindings(issued)
-            ],
+            volume_count=len(record.volumes),
             epoch_before=record.epoch_before,
             epoch_after=record.epoch_after,
             worth=record.worth,
             issued_at=record.issued_at,
         )
+
+
+class CertificateShown(Certificate):
+    """One certificate, with the volumes that it is about; lists only count them."""
+
+    volumes: list[CertifiedVolume]
+
+    @classmethod
+    def about(cls, issued: Issued, blindings: Iterable[tuple[uuid.UUID, str]]) -> Self:
+        """Show a certificate, and (volume, blinding value) of each volume."""
+        volumes = [CertifiedVolume(id=volume, blinding=blinding) for volume, blinding in blindings]
+        return cls(**dict(Certificate.of(issued)), volumes=volumes)
 
 
 class EvidenceLog(BaseModel):

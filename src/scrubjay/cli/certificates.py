@@ -18,7 +18,7 @@ from scrubjay.base.errors import Invalid, NotFound, Unavailable
 from scrubjay.base.ids import VolumeId
 from scrubjay.cli.output import AsJson, ago, counted, note, print_facts, print_json, print_table
 from scrubjay.cli.session import connect, part
-from scrubjay.client.replies import Certificate, EvidenceLog
+from scrubjay.client.replies import Certificate, CertificateShown, EvidenceLog
 from scrubjay.evidence.note import KEY_TEXT_MAX, decode_base64
 from scrubjay.evidence.page import Person, render
 from scrubjay.evidence.questions import Asked, Newer
@@ -57,7 +57,7 @@ def list_(*, json: AsJson = False) -> None:
     print_table(
         ["ID", "STAGE", "VOLUMES>", "WORTH", "ISSUED"],
         [
-            (each.id[:16], each.stage, str(len(each.volumes)), each.worth, ago(each.issued_at))
+            (each.id[:16], each.stage, str(each.volume_count), each.worth, ago(each.issued_at))
             for each in found
         ],
         empty="no certificates; each destroyed volume gets one: scrubjay volume destroy NAME",
@@ -74,7 +74,7 @@ def show(
 ) -> None:
     """Print a certificate with all its proofs: as a file, as a page, or for a terminal."""
     with connect() as daemon:
-        found = daemon.get(f"certificates/{part(certificate)}", Certificate)
+        found = daemon.get(f"certificates/{part(certificate)}", CertificateShown)
         bundle = daemon.read(f"certificates/{found.id}/bundle")
         log = daemon.get("log", EvidenceLog)
     if format_ == "json":

@@ -11,6 +11,7 @@ from msgspec import Struct
 __all__ = [
     "Attachment",
     "Certificate",
+    "CertificateShown",
     "CertifiedVolume",
     "Default",
     "DefaultEntry",
@@ -80,11 +81,17 @@ class Certificate(Struct, frozen=True):
     id: str
     stage: str
     scope: str
-    volumes: list[CertifiedVolume]
+    volume_count: int
     epoch_before: int
     epoch_after: int
     worth: str
     issued_at: dt.datetime
+
+
+class CertificateShown(Certificate, frozen=True):
+    """One certificate, with the volumes that it is about."""
+
+    volumes: list[CertifiedVolume]
 
 
 class EvidenceLog(Struct, frozen=True):
