@@ -1,7 +1,7 @@
 """The published log in a folder: each file whole or not there, and durable when written.
 
-This is the one module of the room that touches a disk. The files hold no secret, so that a
-web server of another user may serve them: 0644, folders 0755.
+This is the one module of the room that touches a disk. The files hold no secret; but the home
+around them is its owner's alone, so copy the folder to where auditors can read it (rsync).
 """
 
 from __future__ import annotations
