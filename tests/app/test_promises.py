@@ -185,7 +185,36 @@ def _mappings() -> dict[str, list[str]]:
     return found
 
 
+def scrub_within(world: World, _folder: Path) -> str:
+    """What a pool without a policy of its own promises."""
+    return f"{world.scrubbing.policy().scrub_within_s // 3600} h"
+
+
+def scrub_rates(world: World, _folder: Path) -> str:
+    """What it goes by."""
+    policy = world.scrubbing.policy()
+    rates = (policy.scrub_idle_bytes_per_s, policy.scrub_busy_bytes_per_s)
+    return ", ".join(f"{each >> 20} MiB" for each in rates)
+
+
+def volume_keys(world: World, _folder: Path) -> str:
+    """What a volume has that was made with nothing but what it needs."""
+    return world.volumes.create("kept", tenant="acme", size_bytes=1 << 20).record.keys
+
+
+def certified(world: World, _folder: Path) -> str:
+    """Whether a destroy that asks for nothing has a certificate in the end."""
+    world.written("gone", tenant="acme")
+    world.destroy("gone")
+    world.forgetting.carry_out()
+    return "always" if world.certificates.page(after=b"", limit=9) else "at times"
+
+
 MEASURED: Mapping[str, Reader] = {
+    "scrub.within": scrub_within,
+    "scrub.rates": scrub_rates,
+    "volume.keys": volume_keys,
+    "certificates.issued": certified,
     "encryption.cipher": cipher,
     "encryption.from_sector": first_sector,
     "destroy.forgets": forgets,

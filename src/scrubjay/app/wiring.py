@@ -70,8 +70,9 @@ def open_parts(
         entropy=entropy,
     )
     parts.callback(keeper.close)
+    log = open_log(home, keeper)
     events = Events(keeper)
-    defaults = Defaults(keeper, events, LEDGER, version=__version__)
+    defaults = Defaults(keeper, events, LEDGER, version=__version__, on_changed=log.enter_default)
     defaults.announce()
 
     liveness = Liveness(home.volumes, above=(home.path, home.run))
@@ -91,7 +92,6 @@ def open_parts(
     operations = Operations(OperationRows(database), clock=clock, entropy=entropy)
     parts.callback(operations.stop, _WORK_TIMEOUT_S)
     volumes = Volumes(keeper, liveness)
-    log = open_log(home, keeper)
     scrubbing = Scrubbing(
         keeper,
         lambda: [open_pool_medium(home, hold=False, kind=DirectFile)],

@@ -23,7 +23,7 @@ from scrubjay.control.records import (
 )
 from scrubjay.control.view import View
 from scrubjay.evidence import log as published
-from scrubjay.evidence.entries import DeadlineMissed, pack_entry
+from scrubjay.evidence.entries import DeadlineMissed, DefaultChanged, pack_entry
 from scrubjay.evidence.merkle import Frontier
 from scrubjay.evidence.note import Signer, VerifierKey
 from scrubjay.evidence.tiles import Files
@@ -57,6 +57,14 @@ class Log:
     def key(self) -> VerifierKey:
         """The key by which others verify."""
         return self.signer.key
+
+    def enter_default(self, setting: str, before: str, after: str) -> None:
+        """Enter that a default changed; a setting that is new had none before."""
+        entry = DefaultChanged(
+            at=self._keeper.now(), setting=setting, before=before or "none", after=after
+        )
+        with self._keeper.changing(frees=True) as change:
+            append(change, pack_entry(entry))
 
     def checkpoint(self) -> str:
         """Return the newest signed checkpoint, "" before the first."""

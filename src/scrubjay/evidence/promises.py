@@ -50,6 +50,26 @@ _SETTINGS = (
         "scrubjay.media.erase:SAMPLED_PAGES",
     ),
     Setting(
+        "scrub.within",
+        "time within which freed slots are overwritten, where the owner set no other",
+        "scrubjay.control.records:PolicyRecord",
+    ),
+    Setting(
+        "scrub.rates",
+        "bytes a second of scrubbing: while the device is idle, and while others use it",
+        "scrubjay.control.records:PolicyRecord",
+    ),
+    Setting(
+        "volume.keys",
+        "where a new volume's keys are, unless it is asked to be ephemeral",
+        "scrubjay.control.volumes:Volumes",
+    ),
+    Setting(
+        "certificates.issued",
+        "whether every destroyed volume gets a certificate in the log, whatever the client sends",
+        "scrubjay.control.certificates:Certificates",
+    ),
+    Setting(
         "sink.shown",
         "whether init and pool status say what forgetting is worth where the sink lies",
         "scrubjay.control.pool_status:SinkStatus",
@@ -152,6 +172,10 @@ _ENTRIES = (
         "memory.keys", "locked, not dumped, not inherited", "no key reaches a disk by way of swap"
     ),
     _first("defaults.notice", "7 days", "time to read an announcement, and to leave"),
+    _first("scrub.within", "24 h", "what nothing opens is gone physically within a day"),
+    _first("scrub.rates", "256 MiB, 8 MiB", "neighbours go first; a deadline raises it"),
+    _first("volume.keys", "tree", "a volume is there after a restart, unless it was not meant to"),
+    _first("certificates.issued", "always", "who promises it without proof promises nothing"),
 )
 
 LEDGER = Ledger(_SETTINGS, _ENTRIES)
