@@ -204,6 +204,42 @@ def test_certificate_is_found_by_the_beginning_of_its_id(world: World) -> None:
             world.certificates.find(wrong)
 
 
+def test_closing_of_a_tenant_is_certified_over_all_that_it_ever_had(world: World) -> None:
+    """Also what was destroyed before; and each exporter's end is told (I8)."""
+    for name in ("a", "b", "c"):
+        world.written(name, tenant="acme", segments=1)
+    world.attachments.detach("b")
+    destroy(world, "c")
+    operation = world.forgetting.close("acme", check=lambda _tenant: None)
+    world.forget()
+    row, _ = world.operations.find(operation)
+    assert row.state == "done"
+    (digest,) = json.loads(row.result)["certificates"]
+    closing = world.certificates.find(digest)
+    assert closing.record.scope == "tenant"
+    report = checked(world, closing)
+    assert report.failed == ()
+    assert report.statement is not None
+    ends = [each.end.exporter for each in report.statement.predicate.subjects]  # type: ignore[union-attr] # a first stage
+    assert sorted(ends) == ["acknowledged", "acknowledged", "not attached"]
+    while world.scrubbing.turn():
+        pass
+    assert not world.certificates.go_on()
+    assert checked(world, world.certificates.find(digest)).failed == ()
+
+
+def test_ephemeral_volume_has_a_certificate_too(world: World) -> None:
+    """Its keys were in memory alone, and are looked for all the same."""
+    world.volumes.create("scratch", tenant="acme", size_bytes=1 << 30, ephemeral=True)
+    world.attachments.attach("scratch")
+    destroy(world, "scratch")
+    world.forget()
+    while world.scrubbing.turn():
+        pass
+    assert not world.certificates.go_on()
+    assert checked(world, only(world.certificates)).failed == ()
+
+
 def test_many_volumes_of_one_rotation_share_certificates(world: World) -> None:
     """A certificate names so many that its entry fits in the log."""
     names = [f"v{number}" for number in range(300)]
