@@ -3,7 +3,7 @@
 import datetime as dt
 import hashlib
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from cryptography.hazmat.primitives import serialization
@@ -85,6 +85,21 @@ class MemoryFiles:
         """Put a file there."""
         self.files[path] = data
         self.order.append(path)
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names of the files in a folder."""
+        return [path.rpartition("/")[2] for path in self.files if path.rpartition("/")[0] == folder]
+
+    def partials(self) -> list[str]:
+        """Return the folders of partial tiles."""
+        folders = {path.rpartition("/")[0] for path in self.files}
+        return sorted(each for each in folders if each.endswith(".p"))
+
+    def remove(self, folder: str, names: Sequence[str]) -> None:
+        """Remove files."""
+        for each in names:
+            self.files.pop(f"{folder}/{each}", None)
+            self.order.append(f"-{folder}/{each}")
 
 
 class World:

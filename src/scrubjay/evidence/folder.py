@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from scrubjay.base.errors import Invalid, Unavailable
@@ -56,6 +57,39 @@ class Folder:
             _sync(place.parent)
         except OSError as error:
             raise _refused(place, error) from error
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names of the files in a folder, drafts too; none where there is none."""
+        place = self._folder(folder)
+        try:
+            return sorted(each.name for each in place.iterdir())
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise _refused(place, error) from error
+
+    def partials(self) -> list[str]:
+        """Return the paths of all folders whose name ends in ".p"."""
+        found = []
+        for folder, names, _ in os.walk(self.root / "tile"):
+            found += [Path(folder, each) for each in names if each.endswith(".p")]
+            names[:] = [each for each in names if not each.endswith(".p")]
+        return sorted(each.relative_to(self.root).as_posix() for each in found)
+
+    def remove(self, folder: str, names: Sequence[str]) -> None:
+        """Remove files once the folder above, where what replaces them lies, is synced."""
+        place = self._folder(folder)
+        try:
+            _sync(place.parent)
+            for each in names:
+                (place / Path(each).name).unlink(missing_ok=True)
+            if not any(place.iterdir()):
+                place.rmdir()
+        except OSError as error:
+            raise _refused(place, error) from error
+
+    def _folder(self, path: str) -> Path:
+        return self._place(f"{path}/any").parent
 
     def _place(self, path: str) -> Path:
         """Return where a path leads: beneath the root, through no link; Invalid elsewhere."""

@@ -21,6 +21,7 @@ from scrubjay.evidence.merkle import (
     tree_hash,
 )
 from scrubjay.evidence.note import Note, Signature, Signer, VerifierKey, parse_note, signed_by
+from scrubjay.evidence.partials import delete_partials
 from scrubjay.evidence.tiles import Files, TileReader, write_entries
 
 __all__ = ["CHECKPOINT", "Log"]
@@ -35,6 +36,8 @@ class Log:
     def __init__(self, files: Files, signer: Signer) -> None:
         self._files = files
         self._signer = signer
+        self._tidied = False
+        """Whether no partial tile is left that the checkpoints before the newest needed."""
 
     @property
     def key(self) -> VerifierKey:
@@ -81,16 +84,18 @@ class Log:
                 f"log: {published} entries published, expected {first} to {frontier.size}",
                 hint="publish from there; a pool with fewer was put back from a copy",
             )
+        tidied, self._tidied = self._tidied, False  # until this one has ended in order
         write_entries(self._files, first, entries, published=published)
         tiles = TileReader(self._files, frontier.size)
         self._check_root(tiles, frontier.size, frontier.root(), "the pool")
         if known is not None:
             self._check_root(tiles, published, known[0].root, "the last checkpoint")
-            if published == frontier.size:
-                return known[0]
-        note = sign_checkpoint(frontier, self._signer)
-        self._files.write(CHECKPOINT, str(note).encode())
-        return open_checkpoint(str(note).encode(), self.key)[0]
+        if known is not None and published == frontier.size:
+            checkpoint = known[0]
+        else:
+            checkpoint = self._sign(frontier)
+        self._tidy(published, frontier.size, everywhere=not tidied)
+        return checkpoint
 
     def rewrite(self, first: int, entries: Sequence[bytes]) -> None:
         """Write the tiles of these entries again, wherever a file of theirs is missing.
@@ -145,6 +150,17 @@ class Log:
         ):
             raise Corrupt(f"log of {new.size} entries: does not continue the one of {old.size}")
         return proof
+
+    def _sign(self, frontier: Frontier) -> Checkpoint:
+        note = sign_checkpoint(frontier, self._signer)
+        self._files.write(CHECKPOINT, str(note).encode())
+        return open_checkpoint(str(note).encode(), self.key)[0]
+
+    def _tidy(self, before: int, size: int, *, everywhere: bool) -> None:
+        """Delete what the checkpoint that is signed by now made needless."""
+        if everywhere or before != size:
+            delete_partials(self._files, before=before, size=size, everywhere=everywhere)
+        self._tidied = True
 
     def _check_root(self, tiles: TileReader, size: int, root: bytes, whose: str) -> None:
         if tree_hash(0, size, tiles.node) != root:

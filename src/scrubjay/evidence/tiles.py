@@ -7,8 +7,9 @@ Corrupt, never a second history.
 
 from __future__ import annotations
 
+import re
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from scrubjay.base.errors import Corrupt, Invalid
@@ -21,6 +22,7 @@ ENTRY_BYTES_MAX = 0xFFFF
 _HEIGHT = 8
 _LEVEL_MAX = 63
 _LENGTH = struct.Struct(">H")
+_WIDTH = re.compile("[1-9][0-9]{0,2}")
 _HINT = "publish the log anew, from the pool, into an empty folder"
 
 
@@ -33,6 +35,18 @@ class Files(Protocol):
 
     def write(self, path: str, data: bytes) -> None:
         """Put a file there, durably, and whole at every moment; over an older one."""
+        ...
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names of the files in a folder, none where there is none."""
+        ...
+
+    def partials(self) -> list[str]:
+        """Return the paths of all folders of partial tiles: those that end in ".p"."""
+        ...
+
+    def remove(self, folder: str, names: Sequence[str]) -> None:
+        """Remove files, and the folder once it is empty; what lies beside it is durable first."""
         ...
 
 
@@ -125,33 +139,42 @@ class TileReader:
         return found
 
     def _hashes(self, level: int, number: int, width: int) -> list[bytes]:
-        data, whole = self._read(level, number, width)
-        if len(data) != HASH_BYTES * (width if whole else TILE_WIDTH):
+        data, found = self._read(level, number, width)
+        if len(data) != HASH_BYTES * found:
             raise _damaged(tile_path(level, number, width))
         return [data[at : at + HASH_BYTES] for at in range(0, width * HASH_BYTES, HASH_BYTES)]
 
     def _bundle(self, number: int) -> list[bytes]:
         width = min(TILE_WIDTH, self.size - number * TILE_WIDTH)
-        data, whole = self._read(None, number, width) if width > 0 else (b"", True)
+        data, found = self._read(None, number, width) if width > 0 else (b"", width)
         entries: list[bytes] = []
         at = 0
         while len(entries) < width and at + _LENGTH.size <= len(data):
             (length,) = _LENGTH.unpack_from(data, at)
             at += _LENGTH.size + length
             entries.append(data[at - length : at])
-        if len(entries) < width or at > len(data) or (whole and at != len(data)):
+        if len(entries) < width or at > len(data) or (found == width and at != len(data)):
             raise _damaged(tile_path(None, number, max(width, 1)))
         return entries
 
-    def _read(self, level: int | None, number: int, width: int) -> tuple[bytes, bool]:
-        """Return a file, or the full tile in its place, and whether it is of this width."""
+    def _read(self, level: int | None, number: int, width: int) -> tuple[bytes, int]:
+        """Return a file, or a wider one in its place, and how wide it is."""
         path = tile_path(level, number, width)
-        data, whole = self._files.read(path), True
-        if data is None and width < TILE_WIDTH:
-            data, whole = self._files.read(tile_path(level, number)), False
-        if data is None:
-            raise Corrupt(f"log file {path}: not there", hint=_HINT)
-        return data, whole
+        if (data := self._files.read(path)) is not None:
+            return data, width
+        for wider in self._wider(level, number, width):
+            if (data := self._files.read(tile_path(level, number, wider))) is not None:
+                return data, wider
+        raise Corrupt(f"log file {path}: not there", hint=_HINT)
+
+    def _wider(self, level: int | None, number: int, width: int) -> Iterator[int]:
+        """Yield the widths that may stand in for a partial tile which is deleted by now."""
+        if width == TILE_WIDTH:
+            return
+        names = self._files.names(tile_path(level, number, width).rpartition("/")[0])
+        widths = sorted(int(each) for each in names if _WIDTH.fullmatch(each))
+        yield from (each for each in widths if width < each < TILE_WIDTH)
+        yield TILE_WIDTH
 
 
 def _put_entries(
