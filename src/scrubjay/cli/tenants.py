@@ -18,6 +18,7 @@ __all__ = ["commands"]
 class _Closed(msgspec.Struct, frozen=True):
     epoch_after: int
     volumes: list[msgspec.Raw]
+    certificates: list[str]
 
 
 commands = typer.Typer(no_args_is_help=True, help="Owners of volumes.")
@@ -95,6 +96,8 @@ def close(
             f"tenant {doomed.name} closed; {ever} that it ever had "
             f"can be opened by nobody as of epoch {end.epoch_after}"
         )
+        for each in end.certificates:
+            typer.echo(f"certificate {each}")
     else:
         typer.echo(
             f"tenant {doomed.name} is withheld; its keys are being forgotten "
