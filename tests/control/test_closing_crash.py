@@ -56,6 +56,8 @@ class Closing(Story):
         world.forgetting.close("acme", check=lambda _: None)
         world.forget()
         self.after = world.disks
+        self.envelopes = folder / "evidence" / "certificates"
+        self.envelopes.mkdir(parents=True, exist_ok=True)
         world.close()
 
 

@@ -21,6 +21,7 @@ from scrubjay.engine.entry import STRIPE_SHIFT, offset_of
 from scrubjay.engine.reading import Reader
 from scrubjay.engine.stripes import Segments
 from scrubjay.engine.writing import Writer
+from scrubjay.media.slots import Slots
 from scrubjay.sinks.keeper import EpochKeeper
 from scrubjay.sinks.split import merge
 from tests.model.blank import IN_MEMORY
@@ -140,6 +141,9 @@ def reads_stale_places_raw(patch: pytest.MonkeyPatch) -> None:
 
     def drop(self: Segments, segment: int) -> None:
         self._bases.pop(segment, None)
+
+    # What was freed goes to the next who asks: slots that wait to be scrubbed go last else.
+    patch.setattr(Slots, "_shelf", lambda self, _number: self._idle)
 
     patch.setattr(Segments, "drop", drop)
     patch.setattr(Reader, "read_into", read_into)

@@ -40,11 +40,17 @@ class Emulator:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )
-        while not self.socket.exists():
+        while not self._listens():
             if self._process.poll() is not None:
                 assert self._process.stderr is not None
                 raise RuntimeError(self._process.stderr.read().decode())
             time.sleep(0.01)
+
+    def _listens(self) -> bool:
+        """Whether it can be connected to: its socket is there a moment before it listens."""
+        listening = " 00010000 0001 01 "  # __SO_ACCEPTCON, a stream
+        lines = Path("/proc/net/unix").read_text(encoding="utf-8", errors="replace").splitlines()
+        return any(line.endswith(f" {self.socket}") and listening in line for line in lines)
 
     def restart(self) -> None:
         """Cut its power, and bring it back."""

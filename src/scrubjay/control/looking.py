@@ -46,6 +46,7 @@ _END_OF_TIME = dt.datetime.max.replace(microsecond=0, tzinfo=dt.UTC)
 _NAMED = Kept(
     None, "the operation names the volume for 30 days, copies of the database longer: no data"
 )
+_OF_TREE = "asked the tree of keys for each volume's; of an ephemeral one it never had any"
 _TOLD = "an operator said that it was destroyed, and nobody looked"
 _KEEPS = "The pool keeps each volume's birth record: ids, sizes, times; no data and no key."
 _BEHIND = "The clock stood before a moment on record: later ones are given as no earlier than it."
@@ -121,7 +122,8 @@ class Looking:
         parts = self._sink.parts()
         with self._keeper.changing() as tree:
             births = [tree.birth_record(VolumeId(each)) for each in record.volumes]
-            keys = _count(births, lambda birth: tree.has_key(_path_of(birth)))
+            kept = [each for each in births if each.keys == "tree"]
+            keys = _count(kept, lambda birth: tree.has_key(_path_of(birth)))
         volumes = [VolumeId(each) for each in record.volumes]
         total = len(births)
 
@@ -152,7 +154,7 @@ class Looking:
             looked=(
                 *(_of_sink(each, record, now()) for each in parts if not each.residue),
                 *self._of_superblocks(record, now()),
-                look("nodes", pool, "asked the tree of keys, as committed, for each key", keys),
+                look("nodes", pool, _OF_TREE, keys),
                 look("cache", "daemon", "asked for sessions that hold keys", connected),
                 look("exporter", "processes", "tried to take each exporter's lock", served),
                 look("catalog", "index", "searched for the volumes' rows", rows),
