@@ -152,6 +152,8 @@ class Slots:
                 self._free.setdefault(area.owner, []).extend(reversed(self._free_in(number)))
         self._idle: list[int] = []
         """Whole areas to lease that are clean, the next one last."""
+        self._left: dict[int, int] = {}
+        """Areas that an owner who lives gave up: he takes them again first, cached as they are."""
         self._stale: list[int] = []
         """And those in which slots wait to be scrubbed: leased where there is no other."""
         for number in reversed(range(geometry.areas)):
@@ -226,6 +228,7 @@ class Slots:
         for number in sorted(emptied):
             self._give_up_area(number, stage)
         stage.on_durable(lambda: self._freed(slots))
+        stage.on_durable(lambda: self._note_left(owner, emptied, lives=not since_s))
         self._put(slots, stage)
 
     def filled(self, owner: LineageNo, slots: Sequence[Slot], stage: Stage) -> None:
@@ -273,13 +276,13 @@ class Slots:
         """Take up to `count` waiting slots to scrub them, the oldest first; nobody leases them.
 
         Of areas that somebody owns only those that wait since before `owned_before_s`: the
-        owner is likely to write them full himself. Each is to be given back.
+        owner is likely to write them full himself; likewise of those that he just gave up.
+        Each is to be given back.
         """
         candidates = (
             Waiting(since_s, slot)
             for slot, since_s in self._waiting.items()
-            if slot not in self._claimed
-            and (self._owner_of(slot) == NOBODY or since_s < owned_before_s)
+            if slot not in self._claimed and (self._is_nobodys(slot) or since_s < owned_before_s)
         )
         claimed = nsmallest(count, candidates)
         self._claimed.update(each.slot for each in claimed)
@@ -348,7 +351,7 @@ class Slots:
 
     def _take_area(self, owner: LineageNo, stage: Stage) -> bool:
         """Give a whole area to an owner; False when there is none with a slot to lease."""
-        number = self._take_down(stage)
+        number = self._take_down(owner, stage)
         if number is None:
             return False
         area = self._areas.get(number)
@@ -363,13 +366,33 @@ class Slots:
         stage.on_undo(free.clear)  # it was empty, or no area would have been taken
         return True
 
-    def _take_down(self, stage: Stage) -> int | None:
-        """Take an area off its shelf, a clean one first; pass over those being scrubbed whole."""
-        for shelf in (self._idle, self._stale):
+    def _note_left(self, owner: int, emptied: Iterable[int], *, lives: bool) -> None:
+        """Remember areas for an owner who lives, and none for one who does not."""
+        if lives:
+            self._left |= dict.fromkeys(emptied, owner)
+        else:
+            self._left = {number: whose for number, whose in self._left.items() if whose != owner}
+
+    def _is_nobodys(self, slot: Slot) -> bool:
+        """Whether nobody has a use for a slot, nor is likely to have one soon."""
+        return self._owner_of(slot) == NOBODY and self._geometry.area_of(slot) not in self._left
+
+    def _take_down(self, owner: LineageNo, stage: Stage) -> int | None:
+        """Take an area off its shelf: one that the owner left, a clean one, any other.
+
+        Areas that are being scrubbed whole are passed over.
+        """
+        mine = {number for number, whose in self._left.items() if whose == owner}
+        for shelf, wanted in ((self._stale, mine), (self._idle, None), (self._stale, None)):
+            if wanted is not None and not wanted:
+                continue
             for at in reversed(range(len(shelf))):
                 number = shelf[at]
+                if wanted is not None and number not in wanted:
+                    continue
                 if number not in self._areas or self._free_in(number):
                     del shelf[at]
+                    self._left.pop(number, None)
                     stage.on_undo(partial(shelf.insert, at, number))
                     return number
         return None
