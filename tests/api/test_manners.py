@@ -231,6 +231,7 @@ def test_openapi_names_every_route_and_its_problems(client: httpx.Client) -> Non
         "/v1/tenants/{tenant}",
         "/v1/volumes",
         "/v1/volumes/{volume}",
+        "/v1/volumes/{volume}/purge",
         "/v1/volumes/{volume}/reset",
         "/v1/attachments",
         "/v1/attachments/{volume}",

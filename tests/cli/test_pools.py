@@ -6,7 +6,7 @@ import datetime as dt
 import uuid
 
 from scrubjay.cli import pools
-from scrubjay.client.replies import Pool, Scrubbing, Sink
+from scrubjay.client.replies import Pool, PoolPurge, Scrubbing, Sink
 
 NOON = dt.datetime(2026, 1, 2, 12, tzinfo=dt.UTC)
 QUIET = Scrubbing(
@@ -46,6 +46,14 @@ def _told(**changed: object) -> list[tuple[str, str]]:
         forgettings=0,
         trouble="",
         scrubbing=Scrubbing(**(values | changed)),
+        purge=PoolPurge(
+            within_s=86_400,
+            stripes=0,
+            waiting_since=None,
+            due_at=None,
+            missed=[],
+            moved_bytes=0,
+        ),
         sink=Sink(
             kind="file",
             epoch=1,

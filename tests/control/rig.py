@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import errno
 import fcntl
 import os
@@ -31,6 +32,7 @@ from scrubjay.control.opening import create_pool, open_keeper
 from scrubjay.control.operations import Operations
 from scrubjay.control.policy import Policies
 from scrubjay.control.pool_status import Pools
+from scrubjay.control.purging import Purging
 from scrubjay.control.scrubbing import Scrubbing
 from scrubjay.control.tenants import Tenants
 from scrubjay.control.volumes import Volume, Volumes
@@ -361,6 +363,14 @@ class World:
             clock=self.clock,
         )
         self.policies = Policies(self.keeper)
+        self.missed: list[tuple[VolumeId, dt.datetime, str]] = []
+        self.purging = Purging(
+            self.keeper,
+            self.sink,
+            attachments=self.attachments,
+            liveness=self.liveness,
+            on_missed=lambda *missed: self.missed.append(missed),
+        )
         self.pools = Pools(
             self.keeper,
             self.sink,

@@ -120,6 +120,27 @@ def cleaning_again(machine: Machine) -> None:
     machine.write((40, 4))
 
 
+def purging(machine: Machine) -> None:
+    """Stripes are emptied and forgotten, twice over, beside writes; and cleaned in the end."""
+    machine.disk.tick(1_000_000)
+    for hour in (13, 26):
+        for lba in range(0, 96, 12):
+            machine.write((lba, 12))
+        machine.flush()
+        machine.close_segment()
+        machine.write((3, 2), (30, 1), (90, 6))
+        machine.drop(50, 3)
+        machine.flush()
+        machine.purge(1_000_000 + hour * 3600, slices=2)
+        machine.write((4, 1), (60, 1))
+        machine.purge(1_000_000 + hour * 3600 + 1800)
+        machine.checkpoint(machine.disk.purge)
+    assert machine.keeper.gone
+    machine.clean()
+    machine.checkpoint()
+    machine.flush()
+
+
 def pages(machine: Machine) -> None:
     """Segments are emptied that hold pages of the map which nobody changes any more."""
     machine.write((550, 4), (0, 8))
@@ -174,7 +195,18 @@ def attachments(machine: Machine) -> None:
 
 @pytest.mark.parametrize(
     "workload",
-    [requests, checkpoints, segments, trims, cleaning, cleaning_again, pages, full, attachments],
+    [
+        requests,
+        checkpoints,
+        segments,
+        trims,
+        cleaning,
+        cleaning_again,
+        purging,
+        pages,
+        full,
+        attachments,
+    ],
 )
 def test_power_cut_anywhere_keeps_what_was_flushed(
     workload: Callable[[Machine], None], seed: int
@@ -218,6 +250,7 @@ def _history(random: Random, machine: Machine) -> None:
                 machine.close_moved()
             case 7:
                 machine.clean(random.randrange(1, 6))
+                machine.purge(1_000_000 + machine.version * 3600, slices=random.randrange(1, 9))
             case 8 | 9:
                 machine.checkpoint(lambda: _beside(machine, random))
             case 10:

@@ -61,7 +61,7 @@ def fsck_of(
             continue
         _name(named, entry)
         where = entry
-        if entry >> 28 not in keeper.places:
+        if entry >> 28 not in keeper.places or _gone(keeper, entry):
             where = moves[(entry >> 28) << 12 | _position(entry)]
             assert where, f"LBA {lba}: segment {entry >> 28} has no slot and no move"
         if moved := moves[(entry >> 28) << 12 | _position(entry)]:
@@ -111,6 +111,10 @@ def fsck_of(
     return Report(sum(map(len, named.values())), leaked)
 
 
+def _gone(keeper: Keeper, entry: int) -> int:
+    return keeper.gone.get(entry >> 28, 0) >> (entry >> 22 & 63) & 1
+
+
 def _position(entry: int) -> int:
     return (entry >> 16 & 4095) + (entry & 15)
 
@@ -124,6 +128,7 @@ def _open(medium: SimulatedMedium, keeper: Keeper, entry: int, lba: int) -> None
     segment, offset = entry >> 28, (entry >> 8 & 0xFFFFF) * 16
     size = ((entry >> 4 & 15) + 1) * 4096 + 16
     assert segment in keeper.places, f"segment {segment}: is freed, and named by {lba:x}"
+    assert not _gone(keeper, entry), f"segment {segment}: stripe is forgotten, {lba:x} in it"
     base = SLOTS_OFFSET_BYTES + keeper.places[segment] * SEGMENT_BYTES
     sealed = medium.peek(base + offset, size)
     assert lba < 1 << 47

@@ -18,9 +18,10 @@ from random import Random
 from scrubjay.base.errors import Conflict, NoSpace
 from scrubjay.base.ids import BranchNo, Entry, LineageNo, SegmentId, Slot, VolumeId
 from scrubjay.base.ports import Medium
-from scrubjay.base.units import SECTOR_BYTES, SEGMENT_BYTES, SLOTS_OFFSET_BYTES
+from scrubjay.base.units import HEADER_KEY, SECTOR_BYTES, SEGMENT_BYTES, SLOTS_OFFSET_BYTES
 from scrubjay.engine.disk import Disk
 from scrubjay.engine.lessor import GROUP_SEGMENTS, Attachment, Checkpoint, Grant
+from scrubjay.keys.aead import children
 from scrubjay.media.simulated import Choose, SimulatedMedium
 
 VOLUME = VolumeId(uuid.UUID(int=7))
@@ -67,6 +68,8 @@ class Keeper:
     free: list[int] = field(default_factory=list)
     others: list[int] = field(default_factory=list)
     """Slots that other volumes have."""
+    gone: dict[int, int] = field(default_factory=dict)
+    """Forgotten stripes of segments, as masks: each with the commit that says it may be."""
     on_change: Callable[[], None] = field(default=lambda: None, repr=False, compare=False)
     """Called behind each durable change."""
 
@@ -90,6 +93,7 @@ class Keeper:
             places=dict(self.places),
             free=list(self.free),
             others=list(self.others),
+            gone=dict(self.gone),
         )
 
     def attach(self) -> Attachment:
@@ -129,7 +133,7 @@ class EpochLessor:
             segment = keeper.next_segment
             keeper.next_segment += 1
             keeper.places[segment] = keeper.free.pop()
-            granted.append(_grant(segment, keeper.places[segment]))
+            granted.append(_grant(segment, keeper.places[segment], 0))
         keeper.on_change()
         return granted
 
@@ -138,7 +142,7 @@ class EpochLessor:
         keeper = self._current()
         first = group * GROUP_SEGMENTS
         ids = range(max(first, 1), min(first + GROUP_SEGMENTS, keeper.next_segment))
-        return [_grant(s, keeper.places.get(s)) for s in ids]
+        return [_grant(s, keeper.places.get(s), keeper.gone.get(s, 0)) for s in ids]
 
     def commit(self, checkpoint: Checkpoint, *, freed: Sequence[SegmentId]) -> int:
         """Name a checkpoint; the same again changes nothing, as the daemon has it."""
@@ -146,6 +150,8 @@ class EpochLessor:
         if checkpoint.flushed < keeper.checkpoint.flushed:
             raise Conflict(f"{checkpoint.flushed}, expected {keeper.checkpoint.flushed}")
         keeper.checkpoint = checkpoint
+        for segment, stripes in checkpoint.purged.stripes:
+            keeper.gone[segment] = keeper.gone.get(segment, 0) | stripes
         for segment in freed:
             slot = keeper.places.pop(segment, None)
             if slot is not None:
@@ -164,9 +170,13 @@ def key_of(segment: int) -> bytes:
     return hashlib.sha256(b"segment %d" % segment).digest()
 
 
-def _grant(segment: int, slot: int | None) -> Grant:
+def _grant(segment: int, slot: int | None, gone: int) -> Grant:
     if slot is None:
         return Grant(SegmentId(segment), None, b"")
+    if gone:
+        numbers = [i for i in range(HEADER_KEY + 1) if not gone >> i & 1]
+        survivors = zip(numbers, children(key_of(segment), numbers), strict=True)
+        return Grant(SegmentId(segment), Slot(slot), b"", tuple(survivors))
     return Grant(SegmentId(segment), Slot(slot), key_of(segment))
 
 
@@ -327,6 +337,16 @@ class Machine:
             if not self.disk.clean():
                 return step
         return steps
+
+    def purge(self, now_s: int, *, slices: int = 1 << 20) -> None:
+        """Purge what is due at a moment, up to so many slices; commit it where that is all."""
+        self.disk.tick(now_s)
+        for _ in range(slices):
+            self.feed()
+            if not self.disk.purger.wants or not self.disk.purge():
+                break
+        if self.disk.purger.wants_checkpoint:
+            self.checkpoint()
 
     def close_segment(self) -> None:
         """Have the log go on in another segment, as it does when one is full."""

@@ -61,6 +61,7 @@ class DiskModel(RuleBasedStateMachine):
         """How many of them a sync covered."""
         self.failed = False
         """The last checkpoint found no room."""
+        self.now_s = 1_000_000
 
     # --- requests ---------------------------------------------------------------------
 
@@ -148,6 +149,7 @@ class DiskModel(RuleBasedStateMachine):
                         self.drop(random.randrange(200), 0, 30000, exact=True)
                     case 2:
                         self.disk.clean()
+                        self.disk.purge()
                     case 3:
                         self.disk._log.close()
                         self._supply()
@@ -168,6 +170,18 @@ class DiskModel(RuleBasedStateMachine):
             self._supply()
             if not self.disk.clean():
                 break
+
+    @rule(slices=st.integers(1, 40), hours=st.integers(1, 30), commit=st.booleans())
+    def purge(self, slices: int, hours: int, commit: bool) -> None:
+        """Let hours go by, and purge some slices of what is due by then."""
+        self.now_s += hours * 3600
+        self.disk.tick(self.now_s)
+        for _ in range(slices):
+            self._supply()
+            if not self.disk.purge():
+                break
+        if commit:
+            self.checkpoint(hours)
 
     @rule(moved=st.booleans())
     def close_segment(self, moved: bool) -> None:

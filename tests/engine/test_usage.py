@@ -213,10 +213,10 @@ def test_settle_with_a_page_that_cannot_be_read_loses_count_of_that_segment_alon
     ledger.usage.displaced += [each for four in entries for each in four[:3]]
     kill = ledger.usage._kill
 
-    def unreadable(segment: int, dead: list[int]) -> int:
+    def unreadable(segment: int, dead: list[int], *, data: bool) -> int:
         if segment == segments[2]:
             raise OSError(5, "unreadable")
-        return kill(segment, dead)
+        return kill(segment, dead, data=data)
 
     ledger.usage._kill = unreadable  # type: ignore[assignment,method-assign] # the page behind it
     with pytest.raises(OSError, match="unreadable"):

@@ -68,10 +68,10 @@ def test_census_of_numbers_covers_exactly_the_given_ones(
 
 
 def test_census_of_a_segment_is_its_stripes() -> None:
-    """Stripes are born with their segment, and asked of no counter."""
+    """Stripes and headers' key are born with their segment, and asked of no counter."""
     segment = paths.segment(T, L, B, SegmentId(1))
-    assert Numbers(_never).born(segment) == range(64)
-    assert paths.fan_out(segment) == 64
+    assert Numbers(_never).born(segment) == range(65)
+    assert paths.fan_out(segment) == 65
     assert paths.fan_out(segment[:-1]) == 256
 
 

@@ -17,6 +17,7 @@ from scrubjay.control.leases import Leases
 from scrubjay.control.liveness import Liveness
 from scrubjay.control.opening import open_keeper
 from scrubjay.control.operations import Operations
+from scrubjay.control.purging import Purging
 from scrubjay.control.scrubbing import Scrubbing
 from scrubjay.control.tenants import Tenants
 from scrubjay.control.volumes import Volumes
@@ -37,6 +38,7 @@ class Daemon:
     attachments: Attachments
     operations: Operations
     forgetting: Forgetting
+    purging: Purging
     database: Database
 
     @classmethod
@@ -101,6 +103,7 @@ class Daemon:
             attachments,
             operations,
             forgetting,
+            Purging(keeper, sink, attachments=attachments, liveness=liveness),
             database,
         )
 

@@ -40,6 +40,7 @@ class LocalLessor:
     on_slot: Callable[[VolumeId, int], None]
     revive: Callable[[], None]
     """Starts another daemon."""
+    on_given_up: Callable[[VolumeId, Checkpoint, Sequence[SegmentId]], None]
     loses_reply: bool = False
     """The daemon's next answer is lost: the call is sent again."""
 
@@ -61,6 +62,7 @@ class LocalLessor:
 
     def commit(self, checkpoint: Checkpoint, *, freed: Sequence[SegmentId]) -> int:
         """Name a checkpoint."""
+        self.on_given_up(self.volume, checkpoint, freed)
         return self._asked(
             lambda leases: leases.commit(self.volume, self.epoch, checkpoint, freed=freed)
         )
@@ -90,6 +92,7 @@ class Exporter:
     lessor: LocalLessor
     disk: Disk
     arena: Arena
+    now_s: Callable[[], int]
     steward: Steward = field(init=False)
     troubles: list[str] = field(default_factory=list)
 
@@ -101,6 +104,7 @@ class Exporter:
             end=_raise,
             complain=self.troubles.append,
             first=self.disk.give_back if isinstance(self.disk, EphemeralDisk) else None,
+            now_s=self.now_s,
         )
 
     def look(self) -> None:
@@ -119,6 +123,13 @@ class Exporter:
             self.disk.starving = True
             self.look()
 
+    def purge(self) -> None:
+        """Have the steward purge what is due, and checkpoint where that gives something up."""
+        self.feed()
+        with self.disk.lock:
+            self.disk.tick(self.now_s())
+        self.steward._purge()
+
     def checkpoint(self) -> None:
         """Checkpoint now, as the steward does when it is due."""
         self.feed()
@@ -134,6 +145,8 @@ class LocalExporters:
     on_slot: Callable[[VolumeId, int], None]
     revive: Callable[[], None]
     entropy: Entropy
+    on_given_up: Callable[[VolumeId, Checkpoint, Sequence[SegmentId]], None] = lambda *_: None
+    now_s: Callable[[], int] = lambda: 1
     seeds: dict[VolumeId, dict[int, bytes]] = field(default_factory=dict)
     served: dict[VolumeId, Exporter] = field(default_factory=dict)
     ended_in_order: set[VolumeId] = field(default_factory=set)
@@ -158,6 +171,7 @@ class LocalExporters:
                 seeds=seeds,
                 on_slot=self.on_slot,
                 revive=self.revive,
+                on_given_up=self.on_given_up,
             )
             arena = Arena()
             if start.ephemeral:
@@ -165,8 +179,9 @@ class LocalExporters:
                 disk: Disk = EphemeralDisk(self.medium(), own, arena, attachment)
             else:
                 disk = Disk(self.medium(), lessor, arena, attachment)
+            disk.tick(self.now_s())
             disk.attach()
-            self.served[start.volume] = Exporter(lock, lessor, disk, arena)
+            self.served[start.volume] = Exporter(lock, lessor, disk, arena, self.now_s)
         except BaseException:
             os.close(lock)
             raise

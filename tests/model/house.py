@@ -26,6 +26,7 @@ from tests.model.daemon import Daemon
 from tests.model.exporters import LocalExporters
 from tests.model.oracle import MAGIC, Oracle
 from tests.model.power import DaemonDiedError, Handle, Power, Powered
+from tests.model.purged import GivenUp, stripe
 from tests.model.served import Served
 from tests.model.tenanted import Dead, Intent, Tenanted, segment_of
 from tests.model.thief import Thief, keys_in_sink
@@ -76,6 +77,8 @@ class House:
     events: Counter[str] = field(default_factory=Counter)
     """What happened so far: a model in which nothing happens finds nothing."""
     intent: Intent = field(default_factory=Intent)
+    now_s: int = 1_700_000_000
+    given_up: GivenUp = field(default_factory=GivenUp)
 
     def __post_init__(self) -> None:
         self.random = Random(self.seed)
@@ -96,6 +99,8 @@ class House:
             on_slot=self._note_slot,
             revive=self._revive,
             entropy=Seeded(Random(self.seed + 1)),
+            on_given_up=self.given_up.note,
+            now_s=lambda: self.now_s,
         )
         self._last_owner: dict[int, int] = {}
         self.daemon = self._opened()
@@ -236,6 +241,21 @@ class House:
         self.served(name).clean(slices)
 
     @operation
+    def purge(self, name: str, *, hours: int, forget: bool) -> None:
+        """Let hours go by, purge what is due, and forget it; done when this returns (I3)."""
+        self.now_s += hours * 3600
+        with self.served(name).tended() as exporter:
+            exporter.purge()
+        named = self.given_up.copied()
+        while forget and self.daemon.purging.carry_out():
+            self.events["purged"] += 1
+        if forget:
+            for volume in self.volumes.values():
+                seeds = self.exporters.seeds.get(volume.id, {})
+                at = functools.partial(segment_of, volume)
+                self.given_up.forget(volume.id, named, seeds=seeds, where=at, step=self.step)
+
+    @operation
     def close_segment(self, name: str) -> None:
         """Go on in other segments, so that few bytes make many of them."""
         self.served(name).close_segment()
@@ -332,6 +352,7 @@ class House:
             for segment, seed in dead.seeds.items():
                 opens = thief.reaches(segment_of(dead.volume, segment), seed)
                 assert not opens, f"segment {segment} of {dead.volume.name}: forgotten, and opens"
+        self.given_up.check(Thief(self.pool.trace), self._epoch_keys.items())
         while keys:
             thief.take(keys.pop()[0])
         for dead in self.dead:
@@ -354,7 +375,13 @@ class House:
                 owner.take(key)
         for volume in self.volumes.values():
             for segment, seed in self.exporters.seeds.get(volume.id, {}).items():
-                assert owner.reaches(segment_of(volume, segment), seed), "what lives must open"
+                where = segment_of(volume, segment)
+                given_up = self.given_up.masks.get(volume.id, {}).get(segment, 0)
+                for number in range(64) if given_up else ():
+                    alive = owner.reaches(*stripe(where, seed, number))
+                    assert alive or given_up >> number & 1, "what lives must open"
+                if not given_up:
+                    assert owner.reaches(where, seed), "what lives must open"
         clear = [MAGIC, *self._epoch_keys, *self.exporters.own[-20:]]
         for io in (*self.pool.trace, *self.sink.trace):
             assert not any(each in io.data for each in clear), f"at {io.offset_bytes}: in the clear"
@@ -463,7 +490,7 @@ class House:
         return True
 
     def _note_slot(self, volume: VolumeId, slot: int) -> None:
-        """Count how often a slot goes to another volume, and to another tenant."""
+        """Count how often a slot goes to another tenant."""
         owner = next(v.record.tenant for v in self.volumes.values() if v.id == volume)
         before = self._last_owner.get(slot, owner)
         self._last_owner[slot] = owner

@@ -187,6 +187,12 @@ class Model(RuleBasedStateMachine):
         if checkpoint and name in self.attached():
             self.living.checkpoint(name)
 
+    @precondition(lambda self: self.attached())
+    @rule(pick=pick, hours=st.integers(1, 30), forget=st.booleans())
+    def purge(self, pick: int, hours: int, forget: bool) -> None:
+        """Let hours go by, purge, and perhaps forget what was purged."""
+        self.living.purge(_pick(self.attached(), pick), hours=hours, forget=forget)
+
     @precondition(lambda self: self.living.volumes)
     @rule(pick=pick, more=st.sampled_from((0, SECTOR_BYTES, MIB, TIB)))
     def resize(self, pick: int, more: int) -> None:

@@ -34,6 +34,7 @@ EVENTS = {
     "moved sectors",
     "pool full",
     "power failed",
+    "purged",
     "settled after a crash",
     "slot went to another tenant",
 }
@@ -93,6 +94,11 @@ def tell(house: House) -> None:
         house.fail_daemon_after(ios)
         house.write("b", (0, SECTOR_BYTES))
         house.checkpoint("b")
+    for hours in (13, 26):
+        house.write("b", (0, 200 * KIB))
+        house.close_segment("b")
+        house.write("b", (5 * SECTOR_BYTES, 3 * SECTOR_BYTES))
+        house.purge("b", hours=hours, forget=True)
     house.detach("c")
     house.resize("b", size_bytes=3 * MIB)
     house.read("b", 2 * MIB, MIB)
@@ -153,6 +159,11 @@ def _certify_anything(patch: pytest.MonkeyPatch) -> None:
     """Have certificates believe what they are told: they would refuse these bugs themselves."""
     patch.setattr("scrubjay.evidence.certificate.is_erased", lambda *_: True)
     patch.setattr("scrubjay.evidence.certificate.rules_of", lambda _: {})
+
+
+def purges_nothing(patch: pytest.MonkeyPatch) -> None:
+    """What volumes give up is taken from the list, and from nowhere else."""
+    patch.setattr("scrubjay.control.purging._paths", lambda *_: [])
 
 
 def forgets_without_rotation(patch: pytest.MonkeyPatch) -> None:
@@ -226,6 +237,7 @@ BUGS: Sequence[tuple[Plant, str]] = (
     (leases_anothers_slot, "of lineages"),
     (reads_stale_places_raw, "other bytes, expected write"),
     (forgets_without_rotation, "forgotten, and opens"),
+    (purges_nothing, "purged, and opens"),
     (drops_epochs_later, "forgotten, and opens"),
     (flushes_nothing, "neither old nor new"),
     (seals_nothing, "in the clear"),

@@ -6,7 +6,15 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from scrubjay.api.models import Destruction, NewVolume, Operation, Page, Volume, VolumeChange
+from scrubjay.api.models import (
+    Destruction,
+    NewVolume,
+    Operation,
+    Page,
+    Volume,
+    VolumeChange,
+    VolumePurge,
+)
 from scrubjay.api.paging import Cursor, Limit, cursor_of, position_of
 from scrubjay.api.problems import PROBLEMS
 from scrubjay.api.repeats import Repeatable, digest_of
@@ -57,6 +65,12 @@ def show_volume(volume: str, response: Response, services: ServicesHere) -> Volu
     found = services.volumes.find(volume)
     response.headers["ETag"] = tag_of(found)
     return Volume.of(found)
+
+
+@router.get("/{volume}/purge")
+def show_purge(volume: str, services: ServicesHere) -> VolumePurge:
+    """Show what of a volume's overwritten and discarded bytes can still be read, and until when."""
+    return VolumePurge.of(services.pools.purges.of(services.volumes.find(volume).id))
 
 
 @router.patch("/{volume}")

@@ -34,6 +34,7 @@ from scrubjay.control.opening import open_keeper
 from scrubjay.control.operations import Operations
 from scrubjay.control.policy import Policies
 from scrubjay.control.pool_status import Pools
+from scrubjay.control.purging import Purging
 from scrubjay.control.scan import Scans
 from scrubjay.control.scrubbing import Scrubbing
 from scrubjay.control.tenants import Tenants
@@ -139,6 +140,9 @@ def open_parts(
     scrubbing.start()
     parts.callback(scrubbing.stop)
 
+    purging = Purging(keeper, sink, attachments=attachments, liveness=liveness)
+    purging.start()
+    parts.callback(purging.stop)
     services = Services(
         tenants=Tenants(keeper),
         volumes=volumes,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = [
     "GIB",
+    "HEADER_KEY",
     "KIB",
     "MIB",
     "PAGE_BYTES",
@@ -32,6 +33,8 @@ TAG_BYTES = 16
 SEGMENT_BYTES = 16 * MIB
 """A slot, and what it holds."""
 STRIPES = 64
+HEADER_KEY = STRIPES
+"""Number of the key, behind those of the stripes, that seals the headers of a segment's records."""
 STRIPE_BYTES = SEGMENT_BYTES // STRIPES
 PAGE_BYTES = 4096
 """A metadata page of the pool, and a page of a paged map."""

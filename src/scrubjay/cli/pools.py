@@ -51,6 +51,8 @@ def status(*, json: AsJson = False) -> None:
             ("tenants", str(pool.tenants)),
             ("volumes", f"{pool.volumes}, {pool.attached} attached"),
             ("forgetting", f"{counted(pool.forgettings, 'volume')} to go"),
+            ("purging", _purging(pool)),
+            *([("LATE", ", ".join(pool.purge.missed))] if pool.purge.missed else []),
             *([("", f"WAITS: {pool.trouble}")] if pool.trouble else []),
             *sink_facts(pool.sink),
         ]
@@ -195,6 +197,14 @@ def _confirm_longer(shown: Policy, changes: Mapping[str, int | str], *, yes: boo
                 subject=f"policy: {what} is weaker",
                 yes=yes,
             )
+
+
+def _purging(pool: Pool) -> str:
+    purge = pool.purge
+    if purge.waiting_since is None or purge.due_at is None:
+        return "nothing waits"
+    dead = f"oldest dead since {ago(purge.waiting_since)}, due {ago(purge.due_at)}"
+    return f"{dead}, {counted(purge.stripes, 'stripe')} given up"
 
 
 def only_pool(daemon: Connection) -> Pool:

@@ -17,7 +17,7 @@ from scrubjay.cli.output import (
     size_text,
 )
 from scrubjay.cli.session import confirm, connect, new_key, part, wait_for
-from scrubjay.client.replies import Attachment, Operation, Volume
+from scrubjay.client.replies import Attachment, Operation, Volume, VolumePurge
 
 __all__ = ["commands"]
 
@@ -96,8 +96,9 @@ def show(volume: _Name, *, json: AsJson = False) -> None:
     with connect() as daemon:
         found = daemon.get(f"volumes/{part(volume)}", Volume)
         served = daemon.get(f"attachments/{found.id}", Attachment) if found.attached else None
+        purge = daemon.get(f"volumes/{found.id}/purge", VolumePurge)
     if json:
-        print_json(msgspec.structs.asdict(found) | {"attachment": served})
+        print_json(msgspec.structs.asdict(found) | {"attachment": served, "purge": purge})
         return
     facts = [
         ("name", found.name),
@@ -107,6 +108,7 @@ def show(volume: _Name, *, json: AsJson = False) -> None:
         ("used", f"{size_text(found.mapped_bytes)}, as of the last checkpoint"),
         ("state", _state(found)),
         ("created", ago(found.created_at)),
+        ("purging", _purging(purge)),
     ]
     if found.ephemeral:
         facts.append(("keys", "in memory alone: once detached, all of it is forgotten"))
@@ -227,6 +229,14 @@ def destroy(
             f"volume {doomed.name} is withheld; its key is being forgotten "
             "(see: scrubjay pool status)"
         )
+
+
+def _purging(purge: VolumePurge) -> str:
+    if purge.waiting_since is None or purge.due_at is None:
+        return "nothing waits"
+    when = "LATE, was due" if purge.missed else "due"
+    dead = f"oldest dead since {ago(purge.waiting_since)}, {when} {ago(purge.due_at)}"
+    return f"{dead}: {purge.reason}; {size_text(purge.moved_bytes)} moved so far"
 
 
 def _state(volume: Volume) -> str:

@@ -21,12 +21,14 @@ __all__ = [
     "Page",
     "Policy",
     "Pool",
+    "PoolPurge",
     "Problem",
     "Progress",
     "Scrubbing",
     "Sink",
     "Tenant",
     "Volume",
+    "VolumePurge",
 ]
 
 ItemT = TypeVar("ItemT")
@@ -248,6 +250,27 @@ class Scrubbing(Struct, frozen=True):
     failures: int
 
 
+class VolumePurge(Struct, frozen=True):
+    """What of a volume's overwritten and discarded bytes can still be read, at the worst."""
+
+    waiting_since: dt.datetime | None
+    due_at: dt.datetime | None
+    missed: bool
+    reason: str
+    moved_bytes: int
+
+
+class PoolPurge(Struct, frozen=True):
+    """The same of all volumes."""
+
+    within_s: int
+    stripes: int
+    waiting_since: dt.datetime | None
+    due_at: dt.datetime | None
+    missed: list[str]
+    moved_bytes: int
+
+
 class Pool(Struct, frozen=True):
     """The pool and how full it is."""
 
@@ -267,4 +290,5 @@ class Pool(Struct, frozen=True):
     forgettings: int
     trouble: str
     scrubbing: Scrubbing
+    purge: PoolPurge
     sink: Sink

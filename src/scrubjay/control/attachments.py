@@ -103,6 +103,8 @@ class Attachments:
         self.on_left: Callable[[], None] = lambda: None
         """Called when an ephemeral volume has left something to be cleared away."""
         self._busy: set[VolumeId] = set()
+        self._tended: set[VolumeId] = set()
+        """Served for their upkeep alone: who attaches one takes it over."""
         self._idle = threading.Condition()
 
     def attach(self, reference: str, *, socket_group: str | None = None) -> Served:
@@ -110,18 +112,27 @@ class Attachments:
         with self._keeper.reading() as view:
             volume = resolve_volume(self._keeper, view, reference)
         with self._alone(volume):
-            served, ephemeral = self._next_epoch(volume)
-            if socket_group is not None:
-                self._liveness.let_groups_pass()
-            lock = self._liveness.lock_path(volume)
-            start = Start(volume, served.epoch, served.socket, lock, socket_group, ephemeral)
-            try:
-                self._exporters.start(start)
-            except ScrubjayError:
-                self._exporters.kill(volume)
-                raise
+            if volume in self._tended:
+                self._tended.discard(volume)
+                if socket_group is None and self._liveness.attached(volume):
+                    return self.find(reference)
+                self._leave(volume)
+            served = self._start(volume, socket_group)
         _log.info("volume.attached", volume=str(volume), epoch=served.epoch)
         return served
+
+    def tend(self, volume: VolumeId) -> None:
+        """Serve a volume for its upkeep alone, until `rest`; Conflict where it is served."""
+        with self._alone(volume):
+            self._start(volume, None)
+            self._tended.add(volume)
+
+    def rest(self, volume: VolumeId) -> None:
+        """End what `tend` began, unless somebody has attached the volume since."""
+        with self._alone(volume):
+            if volume in self._tended:
+                self._tended.discard(volume)
+                self._leave(volume)
 
     def detach(self, reference: str) -> None:
         """End serving a volume; in order if it can, else by force, which loses no flush (I4)."""
@@ -129,11 +140,8 @@ class Attachments:
         with self._keeper.reading() as view:
             ephemeral = view.volume(served.volume).keys == "memory"
         with self._alone(served.volume):
-            try:
-                self._exporters.detach(served.volume)
-            except ScrubjayError as error:
-                _log.warning("volume.detach_forced", volume=str(served.volume), error=error.message)
-                self._exporters.kill(served.volume)
+            self._tended.discard(served.volume)
+            self._leave(served.volume)
             if ephemeral:
                 self._give_back_soon(served.volume)
         _log.info("volume.detached", volume=str(served.volume))
@@ -213,6 +221,7 @@ class Attachments:
         """
         ending: Ending = "not attached"
         with self._alone(volume):
+            self._tended.discard(volume)
             if self._liveness.attached(volume):
                 ending = "acknowledged" if self._exporters.kill(volume) else "killed"
             with self._liveness.withheld(volume) as gone:
@@ -230,6 +239,27 @@ class Attachments:
         for served in self.page(after="", limit=1 << 31):
             with contextlib.suppress(NotFound):
                 self.detach(str(served.volume))
+
+    def _start(self, volume: VolumeId, socket_group: str | None) -> Served:
+        served, ephemeral = self._next_epoch(volume)
+        if socket_group is not None:
+            self._liveness.let_groups_pass()
+        lock = self._liveness.lock_path(volume)
+        start = Start(volume, served.epoch, served.socket, lock, socket_group, ephemeral)
+        try:
+            self._exporters.start(start)
+        except ScrubjayError:
+            self._exporters.kill(volume)
+            raise
+        return served
+
+    def _leave(self, volume: VolumeId) -> None:
+        """End serving, in order if it can."""
+        try:
+            self._exporters.detach(volume)
+        except ScrubjayError as error:
+            _log.warning("volume.detach_forced", volume=str(volume), error=error.message)
+            self._exporters.kill(volume)
 
     def _give_back_soon(self, volume: VolumeId) -> None:
         """Have its slots be cleared away; where the pool cannot now, the next attachment does."""

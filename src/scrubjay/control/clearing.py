@@ -27,6 +27,7 @@ from scrubjay.control.records import (
     lineage_key,
     peaks_key,
     remains_key,
+    stripes_prefix,
 )
 from scrubjay.keys import path
 
@@ -100,7 +101,12 @@ class Clearing:
     def _keys(self, cut: _Slice, lineage: LineageNo, remains: RemainsRecord) -> bool:
         """Add keys of what has no slots; return whether these were the last."""
         below = b"k" + path.lineage(TenantNo(remains.tenant), lineage)
-        for prefix in (ledger_prefix(lineage), below, branch_prefix(lineage)):
+        for prefix in (
+            ledger_prefix(lineage),
+            stripes_prefix(lineage),
+            below,
+            branch_prefix(lineage),
+        ):
             room = max(0, _KEYS - len(cut.keys))
             rows = self._keeper.pool.scan(prefix, limit=room + 1)
             cut.keys += [key for key, _ in rows[:room]]

@@ -7,6 +7,7 @@ destroyed, gets Conflict and must stop, so that two never write one log (I1, I5)
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
 
 import msgspec
@@ -26,15 +27,18 @@ from scrubjay.control.keeper import Change, Keeper
 from scrubjay.control.ledger import read_frontier, write_frontier
 from scrubjay.control.records import (
     CheckpointRecord,
+    PurgeRecord,
     VolumeRecord,
+    at,
     directory_key,
     encode,
     ledger_key,
     lineage_key,
     volume_key,
 )
+from scrubjay.control.stripes import Waiting, await_forgetting, left_of, read_waiting
 from scrubjay.control.view import View
-from scrubjay.engine.lessor import GROUP_SEGMENTS, Attachment, Checkpoint, Grant
+from scrubjay.engine.lessor import GROUP_SEGMENTS, Attachment, Checkpoint, Grant, Purged
 from scrubjay.keys import path
 from scrubjay.keys.segment import SegmentKey
 
@@ -55,7 +59,8 @@ class Leases:
         with self._keeper.reading() as view:
             record = _held(view, volume, epoch)
             lineage = view.lineage(LineageNo(record.lineage))
-        at = record.checkpoint
+            within_s = view.policy().purge_within_s
+        last, waiting = record.checkpoint, record.purge and record.purge.waiting_since
         return Attachment(
             volume=volume,
             name=record.name,
@@ -63,8 +68,10 @@ class Leases:
             branch=BranchNo(record.branch),
             epoch=epoch,
             size_bytes=record.size_bytes,
-            checkpoint=Checkpoint(Entry(at.root), at.flushed, at.clean, at.live_sectors),
+            checkpoint=Checkpoint(Entry(last.root), last.flushed, last.clean, last.live_sectors),
             next_segment=SegmentId(lineage.next_segment),
+            purge_within_s=within_s,
+            waiting_since_s=int(waiting.timestamp()) if waiting else 0,
         )
 
     def lease(
@@ -110,8 +117,9 @@ class Leases:
     ) -> int:
         """Name a checkpoint and free the slots of `freed`; the same again changes nothing.
 
-        A segment in `freed` that has no slot any more is passed over. Returns how much of
-        the pool is free, in percent.
+        A segment in `freed` that has no slot any more is passed over. From here on nobody is
+        granted a key of it, nor of what was purged (I3). Returns how much of the pool is free,
+        in percent.
         """
         with self._keeper.changing(frees=True) as change:
             record = _held(change, volume, epoch)
@@ -120,7 +128,7 @@ class Leases:
                     f"volume {record.name}: checkpoint at {checkpoint.flushed}, "
                     f"expected at least {record.checkpoint.flushed}"
                 )
-            at = CheckpointRecord(
+            named = CheckpointRecord(
                 root=checkpoint.root,
                 flushed=checkpoint.flushed,
                 clean=checkpoint.clean,
@@ -128,7 +136,11 @@ class Leases:
             )
             _fill(change, record, checkpoint.filled)
             _free(change, record, freed)
-            renewed = msgspec.structs.replace(record, checkpoint=at)
+            if record.keys == "tree":  # of others the keys are gone already, with the exporter's
+                await_forgetting(change, LineageNo(record.lineage), checkpoint.purged, freed)
+            renewed = msgspec.structs.replace(
+                record, checkpoint=named, purge=_told(checkpoint.purged, self._keeper.now())
+            )
             change.put(volume_key(volume), encode(renewed))
         return self._keeper.free_percent
 
@@ -196,6 +208,7 @@ def _grants(change: Change, record: VolumeRecord, ids: range) -> list[Grant]:
     """Return what is known of segments that were leased before."""
     lineage = LineageNo(record.lineage)
     groups: dict[int, Group | None] = {}
+    waiting: dict[int, Waiting] = {}
     grants = []
     ephemeral = record.keys == "memory"
     keys = (
@@ -205,9 +218,11 @@ def _grants(change: Change, record: VolumeRecord, ids: range) -> list[Grant]:
         number = segment // GROUP_SEGMENTS
         if number not in groups:
             groups[number] = read_group(change, lineage, number)
+            waiting[number] = read_waiting(change, lineage, number) or Waiting()
         group = groups[number]
+        left = left_of(key, waiting[number].masks[segment % GROUP_SEGMENTS])
         slot = None if group is None else group.slots[segment % GROUP_SEGMENTS]
-        grants.append(_grant(segment, slot, key))
+        grants.append(_grant(segment, slot, left))
     return grants
 
 
@@ -241,8 +256,13 @@ def _free(change: Change, record: VolumeRecord, freed: Sequence[SegmentId]) -> N
         change.release_slots(lineage, slots)
 
 
+def _told(purged: Purged, now: dt.datetime) -> PurgeRecord:
+    since = at(purged.waiting_since_s * 1_000_000_000) if purged.waiting_since_s else None
+    return PurgeRecord(told_at=now, waiting_since=since, moved_bytes=purged.moved_bytes)
+
+
 def _grant(segment: int, slot: Slot | None, key: SegmentKey | None) -> Grant:
-    if key is None:  # forgotten as a whole: nothing opens it, wherever it lies
+    if key is None or slot is None:  # forgotten as a whole, or about to be: nobody opens it
         return Grant(SegmentId(segment), None, b"")
     return Grant(SegmentId(segment), slot, key.seed, key.stripes)
 

@@ -64,5 +64,5 @@ def blank(
     change.put(remains_key(used), encode(remains))
     lineage = new_lineage(change, TenantNo(record.tenant))
     return msgspec.structs.replace(
-        record, lineage=lineage, branch=FIRST_BRANCH, checkpoint=NO_CHECKPOINT
+        record, lineage=lineage, branch=FIRST_BRANCH, checkpoint=NO_CHECKPOINT, purge=None
     )

@@ -11,6 +11,7 @@ from scrubjay.base.units import SEGMENT_BYTES
 from scrubjay.control.forgetting import Forgetting
 from scrubjay.control.keeper import Keeper
 from scrubjay.control.liveness import Liveness
+from scrubjay.control.purge_status import PoolPurge, PurgeStatus
 from scrubjay.control.scrub_status import ScrubStatus, scrub_status
 from scrubjay.control.scrubbing import Scrubbing
 from scrubjay.control.sink_status import SinkStatus, sink_status
@@ -40,6 +41,7 @@ class PoolStatus:
     trouble: str
     """Why forgetting has to wait; "" where nothing is known to be wrong."""
     scrubbing: ScrubStatus
+    purge: PoolPurge
     sink: SinkStatus
 
 
@@ -55,6 +57,7 @@ class Pools:
         forgetting: Forgetting,
         scrubbing: Scrubbing,
     ) -> None:
+        self.purges = PurgeStatus(keeper, liveness)
         self._keeper = keeper
         self._sink = sink
         self._liveness = liveness
@@ -86,6 +89,7 @@ class Pools:
             volumes=len(volumes),
             attached=sum(map(self._liveness.attached, volumes)),
             forgettings=self._forgetting.pending(),
+            purge=self.purges.pool(),
             trouble=self._forgetting.trouble,
             scrubbing=scrub_status(self._scrubbing, self._keeper.now()),
             sink=sink_status(

@@ -42,6 +42,7 @@ __all__ = [
     "Moment",
     "PolicyRecord",
     "PoolRecord",
+    "PurgeRecord",
     "Record",
     "RemainsRecord",
     "ScrubRecord",
@@ -69,6 +70,8 @@ __all__ = [
     "outstanding_key",
     "peaks_key",
     "remains_key",
+    "stripes_key",
+    "stripes_prefix",
     "tenant_key",
     "volume_key",
     "volume_of",
@@ -132,6 +135,16 @@ class CheckpointRecord(Record, frozen=True):
     live_sectors: U64
 
 
+class PurgeRecord(Record, frozen=True):
+    """What a volume's last checkpoint said of purging (engine/lessor.py, `Purged`)."""
+
+    told_at: Moment
+    waiting_since: Moment | None = None
+    """Since when the oldest is dead that is not given up to be forgotten yet."""
+    moved_bytes: U64 = 0
+    """Moved in the volume's life, in order to purge."""
+
+
 class VolumeRecord(Record, frozen=True):
     """Key `v`: a virtual disk. A `destroying` one is withheld: its end is decided."""
 
@@ -146,6 +159,7 @@ class VolumeRecord(Record, frozen=True):
     checkpoint: CheckpointRecord
     keys: Literal["tree", "memory"] = "tree"
     """Where its segments' keys are: those of an ephemeral one in its exporter's memory alone."""
+    purge: PurgeRecord | None = None
 
 
 class LineageRecord(Record, frozen=True):
@@ -413,6 +427,16 @@ def ledger_key(lineage: LineageNo, group: int) -> bytes:
 def peaks_key(lineage: LineageNo) -> bytes:
     """Key of the peaks of the Merkle tree over a lineage's ledger."""
     return struct.pack(">cI", b"h", lineage)
+
+
+def stripes_key(lineage: LineageNo, group: int) -> bytes:
+    """Key of the stripes of 64 segments that wait to be forgotten."""
+    return struct.pack(">cII", b"o", lineage, group)
+
+
+def stripes_prefix(lineage: LineageNo) -> bytes:
+    """What the keys of a lineage's waiting stripes begin with."""
+    return struct.pack(">cI", b"o", lineage)
 
 
 def remains_key(lineage: LineageNo) -> bytes:

@@ -16,12 +16,21 @@ import msgspec
 from scrubjay.base.errors import Corrupt, Invalid
 from scrubjay.base.ids import Entry, SegmentId
 from scrubjay.base.units import PAGE_BYTES
+from scrubjay.engine.lessor import Purged
 from scrubjay.engine.log import Appender
 from scrubjay.engine.paged import EMPTY, Page, PagedMap, page_address, split_address
 from scrubjay.engine.record import PAGE, write_run
 from scrubjay.engine.usage import Usage
 
-__all__ = ["ROOT_ADDRESS", "Checkpointer", "MapRoot", "Prepared", "Root", "read_root"]
+__all__ = [
+    "ROOT_ADDRESS",
+    "Checkpointer",
+    "MapRoot",
+    "Prepared",
+    "Root",
+    "begun_root",
+    "read_root",
+]
 
 USAGE_MAP, ROOT_MAP = 1, 3
 ROOT_ADDRESS = page_address(ROOT_MAP, 0, 0)
@@ -63,6 +72,12 @@ class Root(msgspec.Struct, frozen=True):
     """Ids from it on were not leased when the checkpoint began."""
     evacuated: tuple[int, ...]
     """Ids that cleaning was emptying, or had emptied and not yet freed."""
+    begun_s: int = 0
+    """When the checkpoint began, seconds since 1970: what replay finds dead died later."""
+    purge_moved_bytes: int = 0
+    """Moved in order to purge, in the volume's life."""
+    purge_adopted: bool = False
+    """`usage` says of everything dead what is to be purged; an older version did not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +89,41 @@ class Prepared:
     live_sectors: int
     freed: tuple[SegmentId, ...]
     filled: tuple[SegmentId, ...]
+    purged: Purged
+
+
+def begun_root(
+    log: Appender,
+    *,
+    size_bytes: int,
+    segment: int,
+    written: int,
+    unopened: tuple[int, ...],
+    unknown: int,
+    begun_s: int,
+    purge_adopted: bool,
+) -> Root:
+    """Return the root of a checkpoint that begins now; where its maps hang is not known yet."""
+    no_map = MapRoot(0, 0)
+    return Root(
+        version=VERSION,
+        size_bytes=size_bytes,
+        sequence=log.sequence,
+        tag=log.tag.hex(),
+        segment=segment,
+        offset=log.position if log.segment else 0,
+        written=written,
+        unopened=unopened,
+        unknown=unknown,
+        evacuated=(),
+        live_sectors=0,
+        segments=0,
+        sectors=no_map,
+        usage=no_map,
+        moves=no_map,
+        begun_s=begun_s,
+        purge_adopted=purge_adopted,
+    )
 
 
 def read_root(page: bytes) -> Root:
@@ -166,7 +216,7 @@ class Checkpointer:
         Were it entered when they leave them, the pages that say so would be written by
         then. Should this checkpoint fail, the next one moves the same pages.
         """
-        self._usage.displaced.append(self.root_entry)
+        self._usage.left.append(self.root_entry)
         known: set[tuple[int, int, int]] = set()
         while True:
             self._usage.settle()
@@ -178,7 +228,7 @@ class Checkpointer:
             if not leaving:
                 break
             known |= leaving
-            self._usage.displaced += [
+            self._usage.left += [
                 self._maps[kind].location(level, index) for kind, level, index in leaving
             ]
         self.live_sectors = self._usage.live_sectors
@@ -210,7 +260,7 @@ class Checkpointer:
             if entries:
                 self._usage.wrote(self._log.segment, len(entries))
         if not level and kind != USAGE_MAP:  # of the others it was foreseen
-            self._usage.displaced += left
+            self._usage.left += left
 
     def _append(self, pages: list[tuple[int, memoryview]]) -> list[int]:
         """Append pages as one record; return their entries. OSError: none of them counts."""

@@ -13,7 +13,14 @@ from cryptography.exceptions import InvalidTag
 
 from scrubjay.base.errors import Corrupt
 from scrubjay.base.ports import Medium
-from scrubjay.base.units import KIB, SECTOR_BYTES, SEGMENT_BYTES, TAG_BYTES
+from scrubjay.base.units import (
+    KIB,
+    SECTOR_BYTES,
+    SEGMENT_BYTES,
+    STRIPE_BYTES,
+    STRIPES,
+    TAG_BYTES,
+)
 from scrubjay.engine.checkpoint import Checkpointer
 from scrubjay.engine.entry import pack
 from scrubjay.engine.log import Appender
@@ -21,9 +28,11 @@ from scrubjay.engine.paged import LEAF_SHIFT, PAGE_ADDRESS, PagedMap
 from scrubjay.engine.record import MOVE, Unit, units_of, write_run
 from scrubjay.engine.scan import Scanner
 from scrubjay.engine.stripes import Segments
-from scrubjay.engine.usage import EVACUATED, Usage
+from scrubjay.engine.usage import EVACUATED, MOVED, Usage
 
-__all__ = ["Cleaner"]
+__all__ = ["ALL_STRIPES", "Cleaner"]
+
+ALL_STRIPES = (1 << STRIPES) - 1
 
 UTILIZATION = 0.6
 """Live share of the held segments below which cleaning works (60 % costs a write
@@ -79,7 +88,11 @@ class Cleaner:
         """(origin of the first sector, new entry, sectors) of the record being staged."""
         self._work: Iterator[None] | None = None
         self.victim = 0
+        self._stripes = 0
+        """Which of the victim's stripes are being emptied, as a mask."""
         self._appending = False
+        self.purged: dict[int, int] = {}
+        """Stripes that were emptied, as masks; to be forgotten with the next checkpoint."""
         self.evacuated: set[int] = set()
         """Emptied, and freed by the next checkpoint that begins from now on."""
         self.unreadable: set[int] = set()
@@ -118,19 +131,44 @@ class Cleaner:
             if not victim:
                 self.debt_bytes = 0
                 return False
-            self.victim = victim
-            self._work = self._evacuate(victim)
+            self.begin(victim, ALL_STRIPES)
+        assert self._work is not None, "a victim was chosen"
         try:
             next(self._work)
         except StopIteration:
             self._work = None
-            self.evacuated.add(self.victim)
-            self.redo.discard(self.victim)
+            if self._stripes == ALL_STRIPES:
+                self.evacuated.add(self.victim)
+                self.redo.discard(self.victim)
+            else:
+                self.purged[self.victim] = self.purged.get(self.victim, 0) | self._stripes
             self.victim = 0
         except BaseException as error:
             self._abandon(error)
             raise
         return True
+
+    def begin(self, victim: int, stripes: int) -> None:
+        """Have the next steps empty these stripes of a segment, a mask; nothing is under way."""
+        self.victim, self._stripes = victim, stripes
+        self._work = self._evacuate(victim)
+
+    @property
+    def evacuating(self) -> int:
+        """The segment that is being emptied to be freed; 0: none."""
+        return self.victim if self._stripes == ALL_STRIPES else 0
+
+    def freeable(self, evacuated: frozenset[int], *, before: int) -> set[int]:
+        """Return what a checkpoint may free: empty or moved away, and behind its start."""
+        usage = self._usage
+        return {
+            s
+            for s in usage.empty | evacuated
+            if not self._is_open(s)
+            and self._segments.base(s) is not None
+            and (s < before or usage.state(s) == MOVED)
+            and (s in evacuated or usage.is_empty(s))
+        }
 
     def _abandon(self, error: BaseException) -> None:
         """Leave a victim that cannot be read, or cannot be moved now, for what it is."""
@@ -158,22 +196,33 @@ class Cleaner:
                 continue
             if segment in self.redo:
                 return segment
+            if segment in self._usage.moved:
+                live = live and max(1, self._usage.here(segment))
             if live and live < fewest and self._segments.base(segment) is not None:
                 best, fewest = segment, live
         return best
 
     def _evacuate(self, victim: int) -> Iterator[None]:
-        """Move what is live; yields after each slice.
+        """Move what is live in the stripes that are to be emptied; yields after each slice.
 
         Ends with the sectors that count as written: what stands behind them is an append
         that failed, and the sectors of a record that does not open would be missing.
         """
-        self._usage.set_state(victim, EVACUATED)
+        if self._stripes == ALL_STRIPES:
+            self._usage.set_state(victim, EVACUATED)
+        else:
+            self._usage.leaves(victim, self._stripes)
+        end_bytes = self._stripes.bit_length() * STRIPE_BYTES
         written = self._usage.written(victim)
         cost = 0
         for at, prefix, header in self._scanner.records(victim):
-            if not written:
+            if not written or at >= end_bytes:
+                written = 0
                 break
+            if prefix.in_stripe and self._stripes != ALL_STRIPES:
+                # Forgetting a stripe would lose the headers in it: empty the whole segment.
+                self._stripes, end_bytes = ALL_STRIPES, SEGMENT_BYTES
+                self._usage.set_state(victim, EVACUATED)
             self.debt_bytes -= prefix.record_bytes
             cost += RECORD_COST_BYTES
             self._usage.settle()
@@ -189,6 +238,8 @@ class Cleaner:
                     yield
                     self._usage.settle()
                     dead = self._usage.dead(victim)
+                if not self._stripes >> unit.offset_bytes // STRIPE_BYTES & 1:
+                    continue
                 if unit.lba >= PAGE_ADDRESS:
                     entry = pack(segment=victim, offset_bytes=unit.offset_bytes, sectors=1, index=0)
                     self._checkpointer.relocate(unit.lba, entry)
@@ -250,6 +301,7 @@ class Cleaner:
         for origin, _, count in staged:  # in memory and staying there: no step below can fail
             self._moves.writable(origin >> LEAF_SHIFT)
             self._moves.writable(origin + count - 1 >> LEAF_SHIFT)
+            self._usage.pin(origin >> _ORIGIN_SHIFT)
         self._appending = True
         mover.append(MOVE, chained=False)
         self._appending = False
@@ -261,6 +313,7 @@ class Cleaner:
                     self._usage.displaced.append(previous)
                 else:  # the same sector, elsewhere: it is counted once
                     self._usage.live_sectors -= 1
+                    self._usage.went_away(origin >> _ORIGIN_SHIFT)
                 self._moves[origin + i] = entry + i
         self.moved_bytes += sectors * SECTOR_BYTES
 

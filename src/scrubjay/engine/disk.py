@@ -10,10 +10,9 @@ Invariants: I1 (reading.py, writing.py), I4 and I5 (checkpoint.py, recovery.py).
 
 from __future__ import annotations
 
-import errno
 import threading
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import msgspec
 
@@ -27,22 +26,26 @@ from scrubjay.engine.checkpoint import (
     MapRoot,
     Prepared,
     Root,
+    begun_root,
     read_root,
 )
 from scrubjay.engine.cleaning import Cleaner
+from scrubjay.engine.counters import Counters
 from scrubjay.engine.lessor import Attachment, Checkpoint, Grant, Lessor
-from scrubjay.engine.log import STAGE_BYTES, Appender, Spares
+from scrubjay.engine.log import STAGE_BYTES, Appender, Spares, go_on_behind
 from scrubjay.engine.paged import LEAF_BYTES_SHIFT, PagedMap
+from scrubjay.engine.purging import Purger
 from scrubjay.engine.ranges import Ranges
 from scrubjay.engine.reading import Reader
 from scrubjay.engine.record import Stream
 from scrubjay.engine.recovery import replay
 from scrubjay.engine.scan import Scanner
 from scrubjay.engine.stripes import KeyArena, Segments
+from scrubjay.engine.syncing import Syncer
 from scrubjay.engine.usage import MAIN, MOVED, Usage
 from scrubjay.engine.writing import Writer
 
-__all__ = ["Counters", "Disk"]
+__all__ = ["Disk"]
 
 LEASE_SEGMENTS = 32
 """Kept ahead at most, half a second of writing: the daemon syncs twice to commit a
@@ -62,20 +65,6 @@ daemon. What is older is asked for when it is read."""
 _NO_MAP = MapRoot(0, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Counters:
-    """What one attachment did so far; bytes, and counts."""
-
-    written_bytes: int
-    appended_bytes: int
-    moved_bytes: int
-    live_sectors: int
-    held_segments: int
-    spare_segments: int
-    checkpoints: int
-    map_pages: int
-
-
 class Disk:
     """A volume of whole sectors over a medium."""
 
@@ -83,8 +72,6 @@ class Disk:
         self, medium: Medium, lessor: Lessor, arena: KeyArena, attachment: Attachment
     ) -> None:
         self.lock = threading.Lock()
-        self._syncing = threading.Lock()
-        self._sync_failed = 0
         self.attachment = attachment
         self.size_bytes = attachment.size_bytes
         self.map_limit_pages = MAP_LIMIT_PAGES
@@ -126,7 +113,9 @@ class Disk:
         root = None
         if checkpoint.root:
             root = read_root(self._reader.page(ROOT_ADDRESS, checkpoint.root))
+        now_s = self._usage.now_s
         self._build(root)
+        self._usage.now_s = root.begun_s if root and root.begun_s else now_s
         self._checkpointer.root_entry = checkpoint.root
         self._cleaner.redo.update(root.evacuated if root else ())
         scanner = Scanner(self._medium, self._segments)
@@ -138,6 +127,7 @@ class Disk:
             usage=self._usage,
             names=self._checkpointer.names,
         )
+        self.tick(now_s)
         self._log.sequence, self._log.tag = done.sequence, done.tag
         self._held += done.leased_since
         if done.sequence == checkpoint.flushed and not done.unused:
@@ -180,6 +170,7 @@ class Disk:
         self._held = root.segments if root else 0
         self._log = Appender(self._medium, self._segments, self._spares, stream)
         self._mover = Appender(self._medium, self._segments, self._spares, stream)
+        self._syncer = Syncer(self._medium, (self._log, self._mover))
         self._log.on_open = lambda segment: self._opened(segment, MAIN)
         self._mover.on_open = lambda segment: self._opened(segment, MOVED)
         self._log.pin = self._mover.pin = usage.pin
@@ -199,6 +190,22 @@ class Disk:
             is_open=self._is_open,
             unknown=lambda: self._unknown,
             reserve=self._writer.reserve_for_checkpoint,
+        )
+        self.purger = Purger(
+            self._segments,
+            usage,
+            self._cleaner,
+            close=lambda segment: go_on_behind(
+                segment,
+                self._log,
+                self._mover,
+                spare=len(self._spares) - self._writer.reserve_for_checkpoint(),
+            ),
+            within_s=attachment.purge_within_s,
+            next_segment=int(attachment.next_segment),
+            moved_bytes=root.purge_moved_bytes if root else 0,
+            adopt=root is not None and not root.purge_adopted,
+            told_since_s=attachment.waiting_since_s,
         )
         ranges = Ranges(self._medium, self._reader, self._writer, self._map)
         self.read_into = self._reader.read_into
@@ -298,6 +305,17 @@ class Disk:
         except NoSpace:
             return False
 
+    def tick(self, now_s: int) -> None:
+        """Say what time it is, in seconds since 1970: what dies from now on is dated with it."""
+        self.purger.tick(now_s, written_bytes=self._writer.written_bytes)
+
+    def purge(self) -> bool:
+        """Do one slice of purging; False when nothing is due, or there is no room for it."""
+        try:
+            return not self._preparing and self.purger.step()
+        except NoSpace:
+            return False
+
     def wants_cleaning(self) -> bool:
         """Tell whether more is held than the live sectors justify."""
         if self.full or self.starving:
@@ -329,29 +347,26 @@ class Disk:
             self._preparing = False
 
     def _prepare(self, release: set[int], keep_spares: int | None) -> Iterator[None]:
-        log, usage, held = self._log, self._usage, self._held
+        log, usage = self._log, self._usage
         self.commit()
         usage.settle()
+        yield from self.purger.seal(before=log.segment or min(self._spares, default=self._unknown))
+        self.commit()
+        usage.settle()
+        held = self._held
         for segment in [s for s in usage.empty if self._segments.base(s) is None]:
-            usage.displaced += usage.forget(segment)
+            usage.left += usage.forget(segment)
         unopened = tuple(self._spares)
         segment = log.segment or min(unopened, default=self._unknown)
-        begun = Root(
-            version=1,
+        begun = begun_root(
+            log,
             size_bytes=self.size_bytes,
-            sequence=log.sequence,
-            tag=log.tag.hex(),
             segment=segment,
-            offset=log.position if log.segment else 0,
             written=usage.written(segment) if log.segment else 0,
             unopened=unopened,
             unknown=self._unknown,
-            evacuated=(),
-            live_sectors=0,
-            segments=0,
-            sectors=_NO_MAP,
-            usage=_NO_MAP,
-            moves=_NO_MAP,
+            begun_s=usage.now_s,
+            purge_adopted=self.purger.adopted,
         )
         evacuated = frozenset(self._cleaner.evacuated)
         appended = log.appended_bytes + self._mover.appended_bytes
@@ -359,12 +374,12 @@ class Disk:
         yield
         yield from self._checkpointer.pages()
         usage.settle()
-        freed = self._freeable(evacuated, before=segment) | release
+        freed = self._cleaner.freeable(evacuated, before=segment) | release
         if keep_spares is not None:
             log.make_room(2 * PAGE_BYTES)
             freed.update(self._spares.give_back(keep=keep_spares))
             self._resting = True
-        evacuating = {*self._cleaner.evacuated, *self._cleaner.redo, self._cleaner.victim}
+        evacuating = {*self._cleaner.evacuated, *self._cleaner.redo, self._cleaner.evacuating}
         root = msgspec.structs.replace(
             begun,
             live_sectors=self._checkpointer.live_sectors,
@@ -374,6 +389,7 @@ class Disk:
             sectors=self._checkpointer.map_root(0),
             usage=self._checkpointer.map_root(1),
             moves=self._checkpointer.map_root(2),
+            purge_moved_bytes=self.purger.moved_bytes,
         )
         entry = self._checkpointer.write_root(root)
         self._checkpoint_at_bytes = appended
@@ -383,6 +399,7 @@ class Disk:
             usage.live_sectors,
             tuple(SegmentId(s) for s in sorted(freed)),
             filled,
+            self.purger.report(freed),
         )
 
     def commit_checkpoint(self, *, clean: bool = False) -> None:
@@ -396,16 +413,21 @@ class Disk:
                 return
             for segment in prepared.freed:
                 self._segments.drop(segment)
+        for segment, stripes in prepared.purged.stripes:
+            with self.lock:  # a tenth of a millisecond each
+                self._segments.drop_stripes(segment, stripes)
         at = prepared.root, prepared.sequence, clean, prepared.live_sectors, prepared.filled
-        self._cleaner.free_percent = self._lessor.commit(Checkpoint(*at), freed=prepared.freed)
+        checkpoint = Checkpoint(*at, prepared.purged)
+        self._cleaner.free_percent = self._lessor.commit(checkpoint, freed=prepared.freed)
         with self.lock:
             if self._prepared is not prepared:
                 return
             for segment in prepared.freed:
                 self._segments.drop(segment)
                 if segment in self._usage.empty:
-                    self._usage.displaced += self._usage.forget(segment)
+                    self._usage.left += self._usage.forget(segment)
             self._cleaner.evacuated.difference_update(prepared.freed)
+            self.purger.committed(prepared.purged, prepared.freed)
             self._held -= len(prepared.freed)
             self._checkpoints += 1
             self._prepared = None
@@ -416,18 +438,7 @@ class Disk:
         Raises OSError: then the volume is to be poisoned, and every later call fails as
         well, since what the failed one took is in no state that a success could tell (I4).
         """
-        with self._syncing:  # who finds nothing left to sync must wait for who took it
-            if self._sync_failed:
-                raise OSError(self._sync_failed, "a sync failed before")
-            bases: set[int] = set()
-            for unsynced in (self._log.unsynced, self._mover.unsynced):
-                while unsynced:
-                    bases.add(unsynced.popleft())
-            try:
-                self._medium.sync([(base, SEGMENT_BYTES) for base in bases])
-            except OSError as error:
-                self._sync_failed = error.errno or errno.EIO
-                raise
+        self._syncer.sync()
 
     def detach(self) -> None:
         """Write and commit a last checkpoint; nothing may be written afterwards.
@@ -470,6 +481,7 @@ class Disk:
             spare_segments=len(self._spares),
             checkpoints=self._checkpoints,
             map_pages=len(self._map.leaves),
+            purge_moved_bytes=self.purger.moved_bytes,
         )
 
     # --- Leaves ----------------------------------------------------------------------
@@ -483,18 +495,6 @@ class Disk:
 
     def _is_open(self, segment: int) -> bool:
         return segment in (self._log.segment, self._mover.segment, self._cleaner.victim)
-
-    def _freeable(self, evacuated: frozenset[int], *, before: int) -> set[int]:
-        """Return what this checkpoint may free: empty or moved away, and behind its start."""
-        usage = self._usage
-        return {
-            s
-            for s in usage.empty | evacuated
-            if not self._is_open(s)
-            and self._segments.base(s) is not None
-            and (s < before or usage.state(s) == MOVED)
-            and (s in evacuated or usage.is_empty(s))
-        }
 
     def _page(self, address: int, entry: int) -> bytes:
         return self._reader.page(address, entry)

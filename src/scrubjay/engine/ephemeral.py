@@ -66,7 +66,9 @@ class EphemeralDisk(Disk):
             leaving = self._prepared.freed if self._prepared else ()
             sequence = self._log.sequence
             self._prepared = None
+            now_s = self._usage.now_s
             self._build(None)
+            self.tick(now_s)
             self._log.sequence = sequence  # checkpoints only ever go forward
             self._checkpoint_at_bytes = 0
             self._abandoned = (*self._abandoned, *opened, *leaving)

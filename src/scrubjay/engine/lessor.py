@@ -14,10 +14,20 @@ from typing import Protocol
 
 from scrubjay.base.ids import BranchNo, Entry, LineageNo, SegmentId, Slot, VolumeId
 
-__all__ = ["GROUP_SEGMENTS", "Attachment", "Checkpoint", "Grant", "Lessor"]
+__all__ = [
+    "GROUP_SEGMENTS",
+    "PURGE_WITHIN_S",
+    "Attachment",
+    "Checkpoint",
+    "Grant",
+    "Lessor",
+    "Purged",
+]
 
 GROUP_SEGMENTS = 64
 """Segments per group of the directory (docs/format/pool.md, key `d`)."""
+PURGE_WITHIN_S = 24 * 3600
+"""Default of `purge_within`: how long what was overwritten or discarded may stay readable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +36,7 @@ class Grant:
 
     `slot` is None when the segment has no place (freed, or moved by cleaning). `key` is
     32 bytes, a seed from which the 64 stripe keys derive; when stripes were forgotten it
-    is empty, and `stripes` holds the keys of those that survive.
+    is empty, and `stripes` holds the keys of those that survive, that of the headers included.
     """
 
     segment: SegmentId
@@ -39,6 +49,22 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True)
+class Purged:
+    """What a checkpoint tells the keeper about purging.
+
+    `stripes` are to be forgotten: (segment, mask), without keys here by then. What died in
+    them, and in the segments that the checkpoint frees, did so from `dead_since_s` on; what
+    waits in the volume has been dead since `waiting_since_s` (seconds since 1970, 0: nothing).
+    `moved_bytes` were moved in the volume's life, in order to purge.
+    """
+
+    stripes: tuple[tuple[SegmentId, int], ...] = ()
+    dead_since_s: int = 0
+    waiting_since_s: int = 0
+    moved_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Checkpoint:
     """What the pool's volume record says of the log.
 
@@ -46,7 +72,7 @@ class Checkpoint:
     sequence that was durable at the commit (recovery must reach it); `clean` says that
     the volume was detached in order and nothing follows; `live_sectors` is for the
     accounting and nothing else. `filled` are segments that were written to their slots' end
-    since the last checkpoint: nothing of a former use is left there.
+    since the last checkpoint: nothing of a former use is left there. `purged` is for forgetting.
     """
 
     root: Entry
@@ -54,6 +80,7 @@ class Checkpoint:
     clean: bool
     live_sectors: int
     filled: tuple[SegmentId, ...] = ()
+    purged: Purged = Purged()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +96,9 @@ class Attachment:
     checkpoint: Checkpoint
     next_segment: SegmentId
     """Ids below it may have been leased before this attachment; ids from it on were not."""
+    purge_within_s: int = PURGE_WITHIN_S
+    waiting_since_s: int = 0
+    """As the last checkpoint said (`Purged`)."""
 
 
 class Lessor(Protocol):
@@ -84,6 +114,9 @@ class Lessor(Protocol):
 
     def commit(self, checkpoint: Checkpoint, *, freed: Sequence[SegmentId]) -> int:
         """Name a new checkpoint and free the slots of `freed`, in one commit.
+
+        What was freed or purged is granted with no key from then on, and forgotten later. The
+        caller has let go of those keys before: to call this is to say so.
 
         Returns how much of the pool is free now, in percent: what it is not short of needs
         no cleaning in a hurry.

@@ -43,7 +43,14 @@ if TYPE_CHECKING:
     from scrubjay.engine.lessor import Grant
     from scrubjay.engine.stripes import Encrypt, Segments
 
-__all__ = ["RESERVE_FOR_DROPS", "RESERVE_SEGMENTS", "STAGE_BYTES", "Appender", "Spares"]
+__all__ = [
+    "RESERVE_FOR_DROPS",
+    "RESERVE_SEGMENTS",
+    "STAGE_BYTES",
+    "Appender",
+    "Spares",
+    "go_on_behind",
+]
 
 STAGE_BYTES = MIB + 64 * KIB
 """The longest record: one receive of the export loop, with its tags and its header."""
@@ -122,6 +129,7 @@ class Appender:
         self.origins: list[int] = []
         self.stripe_end = 0
         self.encrypt: Encrypt = _no_cipher
+        self._encrypt_header: Encrypt = _no_cipher
         self.base = 0
         self.sequence = 0
         """Of the last record that was appended."""
@@ -197,11 +205,9 @@ class Appender:
         stage, at = self.stage, self.position
         assert at + record_bytes <= SEGMENT_BYTES, "a record stays in its segment"
         write_prefix(stage, Prefix(sealed_bytes, record_bytes, self.units_at))
-        if at < self.stripe_end - STRIPE_BYTES:
-            self.stripe(at)
         end = PREFIX_BYTES + sealed_bytes
         nonce = (at << 48 | HEADER_NONCE).to_bytes(12, "little")
-        self.encrypt(
+        self._encrypt_header(
             nonce, memoryview(header), bytes(stage[:PREFIX_BYTES]), stage[PREFIX_BYTES:end]
         )
         self.staged = 0
@@ -229,7 +235,7 @@ class Appender:
         self.staged = 0
         self.position = SEGMENT_BYTES
         self.stripe_end = 0
-        self.encrypt = _no_cipher
+        self.encrypt = self._encrypt_header = _no_cipher
 
     def take_filled(self) -> list[SegmentId]:
         """Return the segments that were written to the end since this was last called."""
@@ -258,6 +264,21 @@ class Appender:
         self.entry_base = segment << SEGMENT_SHIFT
         self.stripe_end = 0
         self._segments.prepare(segment)
+        self._encrypt_header = self._segments.cipher(segment).encrypt_into
+
+
+def go_on_behind(segment: int, log: Appender, mover: Appender, *, spare: int) -> bool:
+    """Have nothing be appended to a segment any more, nor replayed from it later.
+
+    Returns False, and changes nothing, where no `spare` segment is there to go on in.
+    """
+    if spare <= 0:
+        return segment not in (log.segment, mover.segment) and segment < log.segment
+    if log.segment and log.segment <= segment:
+        log.close()
+    if mover.segment == segment:
+        mover.close()
+    return True
 
 
 def _no_cipher(*_: object) -> int:

@@ -95,7 +95,7 @@ class Reader:
         """Return the page that was sealed under `address` at `entry`."""
         place = self._segments.place(entry)
         if place is None:
-            msg = f"segment {segment_of(entry)}: has no slot, expected a map page in it"
+            msg = f"segment {segment_of(entry)}: has no slot or no key, expected a map page in it"
             raise Corrupt(msg)
         offset = offset_of(entry)
         page = bytearray(SECTOR_BYTES)
@@ -211,7 +211,8 @@ class Reader:
             ]
             place = self._segments.place(where) if where else None
             if place is None:
-                msg = f"segment {segment_of(entry)}: has no slot and was not moved, expected one"
+                stripe = f"segment {segment_of(entry)} stripe {entry >> STRIPE_SHIFT & 63}"
+                msg = f"{stripe}: has no slot or no key, and was not moved, expected one"
                 raise Corrupt(msg)
             return where, place
         return entry, place

@@ -55,7 +55,8 @@ LBA_MASK = (1 << 47) - 1
 DROP = 1 << 62
 
 _PREFIX = struct.Struct("<4sIII16x")
-_MAGIC = b"SJR1"
+_MAGIC = b"SJR2"
+_MAGIC_IN_STRIPE = b"SJR1"
 _HEADER = struct.Struct("<II16sQQ16sB3xI")
 HEADER_FIXED_BYTES = PREFIX_BYTES + _HEADER.size + TAG_BYTES
 """Bytes of a record before its units, runs not counted."""
@@ -71,6 +72,8 @@ class Prefix:
     header_bytes: int
     record_bytes: int
     units_at: int
+    in_stripe: bool = False
+    """Of the older kind, whose header is sealed with the key of the stripe that it stands in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +139,14 @@ def read_prefix(data: memoryview, *, room_bytes: int) -> Prefix | None:
     """
     magic, header_bytes, record_bytes, units_at = _PREFIX.unpack_from(data)
     plausible = (
-        magic == _MAGIC
+        magic in (_MAGIC, _MAGIC_IN_STRIPE)
         and _HEADER.size + TAG_BYTES <= header_bytes
         and PREFIX_BYTES + header_bytes <= units_at <= record_bytes <= room_bytes
         and record_bytes % ALIGN_BYTES == 0
         and units_at % TAG_BYTES == 0
     )
-    return Prefix(header_bytes, record_bytes, units_at) if plausible else None
+    in_stripe = magic == _MAGIC_IN_STRIPE
+    return Prefix(header_bytes, record_bytes, units_at, in_stripe) if plausible else None
 
 
 def pack_header(

@@ -162,7 +162,7 @@ class _Replay:
             for unit in _units(at, prefix, header):
                 entry = _entry(segment, unit)
                 if not self._names(unit.lba, entry):
-                    self._usage.displaced.append(entry)
+                    self._usage.left.append(entry)
             return
         # Runs are applied in their order: a drop stands in a record of its own.
         for lba, sectors in drops_of(header):

@@ -12,7 +12,7 @@ from cryptography.exceptions import InvalidTag
 
 from scrubjay.base.errors import Corrupt
 from scrubjay.base.ports import Medium
-from scrubjay.base.units import SECTOR_BYTES, SEGMENT_BYTES, STRIPE_BYTES, STRIPES
+from scrubjay.base.units import HEADER_KEY, SECTOR_BYTES, SEGMENT_BYTES, STRIPE_BYTES
 from scrubjay.engine.record import (
     ALIGN_BYTES,
     HEADER_NONCE,
@@ -36,6 +36,7 @@ class Scanner:
         self._segments = segments
         self._base = 0
         self._record = memoryview(b"")
+        self._record_bytes = 0
         self._at = 0
         self._plain = memoryview(bytearray(4 * SECTOR_BYTES))
 
@@ -47,7 +48,7 @@ class Scanner:
         """Yield (offset, prefix, header) of each record from `start` on.
 
         Ends before the first that does not open. The record's bytes stay readable
-        through `bytes_at` until the next one.
+        through `bytes_at` until the next one; they are read when they are asked for.
         """
         base = self._segments.base(segment)
         at = start
@@ -57,7 +58,9 @@ class Scanner:
             if prefix is None:
                 return
             self._base, self._at = base, at
-            self._record = self._read(base + at, prefix.record_bytes)
+            self._record_bytes = prefix.record_bytes
+            end = PREFIX_BYTES + prefix.header_bytes
+            self._record = front if end <= len(front) else self._read(base + at, end)
             header = self._header(segment, at, prefix)
             if header is None:
                 return
@@ -67,15 +70,16 @@ class Scanner:
     def bytes_at(self, offset_bytes: int, size_bytes: int) -> memoryview:
         """Return bytes of the current record, by their offset in the segment."""
         start = offset_bytes - self._at
+        if start + size_bytes > len(self._record):
+            self._record = self._read(self._base + self._at, self._record_bytes)
         return self._record[start : start + size_bytes]
 
     def opens(self, segment: int, unit: Unit) -> bool:
         """Tell whether a unit of the current record is what was sealed."""
-        stripe = segment * STRIPES + unit.offset_bytes // STRIPE_BYTES
         nonce = (unit.offset_bytes << 48 | unit.lba).to_bytes(12, "little")
         sealed = self.bytes_at(unit.offset_bytes, unit.sealed_bytes)
         try:
-            place = self._segments.place(stripe << 22)
+            place = self._segments.place(segment << 28 | unit.offset_bytes << 4)
             if place is None:
                 return False
             place[0](nonce, sealed, None, self._plain[: unit.sectors * SECTOR_BYTES])
@@ -86,7 +90,8 @@ class Scanner:
     def _header(self, segment: int, at: int, prefix: Prefix) -> Header | None:
         end = PREFIX_BYTES + prefix.header_bytes
         nonce = (at << 48 | HEADER_NONCE).to_bytes(12, "little")
-        cipher = self._segments.cipher(segment * STRIPES + at // STRIPE_BYTES)
+        number = at // STRIPE_BYTES if prefix.in_stripe else HEADER_KEY
+        cipher = self._segments.cipher(segment, number)
         try:
             text = cipher.decrypt(
                 nonce, self._record[PREFIX_BYTES:end], bytes(self._record[:PREFIX_BYTES])

@@ -1,8 +1,9 @@
 """Segments as a volume reads them: slot, and the cipher of each stripe, made when needed.
 
 Hot paths look into `places` themselves, by entry >> STRIPE_SHIFT, and call `place` on a
-miss. Keys stay in the arena that was handed in; a segment that is dropped leaves it at
-once, and its ciphers with it (I3).
+miss. Keys stay in the arena that was handed in; a segment or a stripe that is dropped
+leaves it at once, and its ciphers with it (I3). Of a segment that lost a stripe the arena
+holds the keys of those that survive in the place of the seed, which would open all.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from typing import Protocol
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from scrubjay.base.errors import Corrupt
-from scrubjay.base.units import SEGMENT_BYTES, SLOTS_OFFSET_BYTES, STRIPES
+from scrubjay.base.units import HEADER_KEY, SEGMENT_BYTES, SLOTS_OFFSET_BYTES, STRIPES
 from scrubjay.engine.entry import SEGMENT_SHIFT, STRIPE_SHIFT
 from scrubjay.engine.lessor import GROUP_SEGMENTS, Grant, Lessor
-from scrubjay.keys.aead import child, children
+from scrubjay.keys.aead import KEY_BYTES, child, children
 
 __all__ = ["KeyArena", "Place", "Segments"]
 
@@ -28,8 +29,15 @@ PLACES_MAX = 8192
 """An AESGCM object costs 2.4 KiB (measured): 20 MiB, and 2 GiB of volume at a time."""
 
 
+_GONE = bytes(KEY_BYTES)
+
+
 class KeyArena(Protocol):
-    """Where segment keys lie: locked memory, overwritten when dropped."""
+    """Where segment keys lie: locked memory, overwritten when dropped.
+
+    A segment's key is its seed, 32 bytes, or 65 times 32: a key of each stripe and that of the
+    headers, zeros for one that is forgotten.
+    """
 
     def put(self, segment: int, key: bytes) -> None:
         """Keep the key of a segment."""
@@ -56,7 +64,6 @@ class Segments:
         self._lessor = lessor
         self._arena = arena
         self._bases: dict[int, int] = {}
-        self._stripes: dict[int, dict[int, bytes]] = {}
         self._groups: set[int] = set()
         self._dropped = False
 
@@ -68,10 +75,7 @@ class Segments:
                 self.drop(segment)
                 continue
             self._bases[segment] = SLOTS_OFFSET_BYTES + grant.slot * SEGMENT_BYTES
-            if grant.key:
-                self._arena.put(segment, grant.key)
-            else:
-                self._stripes[segment] = dict(grant.stripes)
+            self._arena.put(segment, grant.key or _joined(dict(grant.stripes)))
 
     def base(self, segment: int) -> int | None:
         """Return where the segment begins on the medium, or None where it has no slot."""
@@ -94,30 +98,30 @@ class Segments:
             self._groups.add(group)
 
     def place(self, entry: int) -> Place | None:
-        """Return the place of an entry's stripe; None where its segment has no slot."""
+        """Return the place of an entry's stripe; None where it has no slot, or no key any more."""
         stripe = entry >> STRIPE_SHIFT
         place = self.places.get(stripe)
         if place is None:
             base = self.base(entry >> SEGMENT_SHIFT)
             if base is None:
                 return None
-            cipher = self.cipher(stripe)
+            key = self._key(*divmod(stripe, STRIPES))
+            if key is None:
+                return None
+            cipher = AESGCM(key)
             place = cipher.decrypt_into, base, cipher.encrypt_into
             self._make_room(1)
             self.places[stripe] = place
         return place
 
-    def cipher(self, stripe: int) -> AESGCM:
-        """Return the cipher of a stripe (segment id * 64 + number); Corrupt if its key is gone."""
-        segment, number = divmod(stripe, STRIPES)
-        key = self._arena.get(segment)
-        if key is not None:
-            return AESGCM(child(key, number))
-        survivor = self._stripes.get(segment, {}).get(number)
-        if survivor is None:
-            msg = f"segment {segment}: stripe {number} has no key, expected one"
+    def cipher(self, segment: int, number: int = HEADER_KEY) -> AESGCM:
+        """Return the cipher of a stripe, or of the headers; Corrupt if its key is gone."""
+        key = self._key(segment, number)
+        if key is None:
+            what = "the headers have" if number == HEADER_KEY else f"stripe {number} has"
+            msg = f"segment {segment}: {what} no key, expected one"
             raise Corrupt(msg)
-        return AESGCM(survivor)
+        return AESGCM(key)
 
     def prepare(self, segment: int) -> None:
         """Make the ciphers of a segment that is about to be written, all at once."""
@@ -130,10 +134,21 @@ class Segments:
             place = cipher.decrypt_into, base, cipher.encrypt_into
             self.places[segment * STRIPES + number] = place
 
+    def drop_stripes(self, segment: int, gone: int) -> None:
+        """Let go of the keys of the stripes in a mask, and of the seed that opens them (I3)."""
+        key = self._arena.get(segment)
+        if key is None:
+            return
+        keys = dict(enumerate(_parted(key)))
+        for number in range(STRIPES):
+            if gone >> number & 1:
+                keys.pop(number, None)
+                self.places.pop(segment * STRIPES + number, None)
+        self._arena.put(segment, _joined(keys))
+
     def drop(self, segment: int) -> None:
         """Let go of a segment: its slot is not ours any more, its key is overwritten."""
         self._bases.pop(segment, None)
-        self._stripes.pop(segment, None)
         for stripe in range(segment * STRIPES, segment * STRIPES + STRIPES):
             self.places.pop(stripe, None)
         self._arena.drop(segment)
@@ -144,7 +159,6 @@ class Segments:
         self.places.clear()
         for segment in dropped:
             del self._bases[segment]
-            self._stripes.pop(segment, None)
             self._arena.drop(segment)
         return dropped
 
@@ -153,10 +167,28 @@ class Segments:
         self._dropped = True
         self.places.clear()
         self._bases.clear()
-        self._stripes.clear()
         self._arena.drop_all()
+
+    def _key(self, segment: int, number: int) -> bytes | None:
+        key = self._arena.get(segment)
+        if key is None or len(key) == KEY_BYTES:
+            return None if key is None else child(key, number)
+        survivor = key[number * KEY_BYTES : (number + 1) * KEY_BYTES]
+        return None if survivor == _GONE else survivor
 
     def _make_room(self, count: int) -> None:
         if len(self.places) + count > PLACES_MAX:
             for old in list(self.places)[: PLACES_MAX >> 3]:
                 del self.places[old]
+
+
+def _parted(key: bytes) -> list[bytes]:
+    """Return the key of each stripe, and that of the headers behind them."""
+    if len(key) == KEY_BYTES:
+        return children(key, range(HEADER_KEY + 1))
+    return [key[at : at + KEY_BYTES] for at in range(0, len(key), KEY_BYTES)]
+
+
+def _joined(keys: dict[int, bytes]) -> bytes:
+    """Return the keys as the arena holds them, zeros in the place of those that are missing."""
+    return b"".join(keys.get(number, _GONE) for number in range(HEADER_KEY + 1))

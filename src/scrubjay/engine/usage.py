@@ -5,6 +5,10 @@ in `settle`, before anything depends on it: a cleaning step, the end of a checkp
 Dead bits are facts about the log and idempotent, so replay may settle a thing twice.
 A wrong dead bit would lose data: a bit is set only for an entry that a map has let go,
 and a segment is freed only when its bits say so (docs/format/log.md).
+
+Of each segment it also knows which stripes hold bytes that a client has overwritten or
+discarded, and since when the first of them did: what purging.py works through. Pages of
+the maps that were written elsewhere are dead as well, but are nobody's data.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from __future__ import annotations
 from bisect import bisect_left
 
 from scrubjay.base.errors import ScrubjayError
-from scrubjay.engine.entry import SEGMENT_SHIFT
+from scrubjay.engine.entry import SEGMENT_SHIFT, STRIPE_SHIFT
 from scrubjay.engine.paged import PagedMap
 
 __all__ = ["EVACUATED", "MAIN", "MOVED", "Usage"]
@@ -21,6 +25,9 @@ MAIN, MOVED, EVACUATED = 1, 2, 3
 """States of a segment in word 65."""
 _WORDS_SHIFT = 7
 _WRITTEN, _STATE = 64, 65
+_SINCE, _DIRTY, _LEFT, _GONE, _AWAY = range(66, 71)
+_WORDS = 71
+_STRIPE_MASK = 63
 _PER_LEAF_SHIFT = 2
 _PER_LEAF_MASK = 3
 LEAVES_PER_SEGMENT_OF_MOVES = 8
@@ -36,6 +43,14 @@ class Usage:
         self._moves = moves
         self.displaced: list[int] = []
         """Entries that a map let go and that are not settled yet; zeros are fine."""
+        self.left: list[int] = []
+        """The same of pages of maps: dead, and nothing that has to be purged."""
+        self.now_s = 1
+        """Seconds since 1970 at the last look: deaths are dated with it, never later than they
+        came."""
+        self.dirty: dict[int, int] = {}
+        """Segments with stripes to be purged, as far as is known: since when, oldest first but
+        for those that were found by looking."""
         self.live: dict[int, int] = {}
         """Live sectors of each segment met since the attachment."""
         self.live_sectors = live_sectors
@@ -72,11 +87,62 @@ class Usage:
             at = (segment & _PER_LEAF_MASK) << _WORDS_SHIFT
             dead = int.from_bytes(page[at : at + 64].tobytes(), "little").bit_count()
             live = self.live[segment] = page[at + _WRITTEN] - dead
-            if page[at + _STATE] == EVACUATED:
+            if page[at + _STATE] == EVACUATED or page[at + _LEFT]:
                 self.moved.add(segment)
             if not live:
                 self.empty.add(segment)
         return live
+
+    def here(self, segment: int) -> int:
+        """Return how many of a segment's live sectors still stand in it."""
+        live = self.count(segment)
+        away = self._pages[(segment << _WORDS_SHIFT) + _AWAY] if segment in self.moved else 0
+        return live - away
+
+    def went_away(self, segment: int) -> None:
+        """Note that a live sector stands elsewhere from now on."""
+        page, at = self._words(segment)
+        page[at + _AWAY] += 1
+
+    def since(self, segment: int) -> int:
+        """Return when the first of a segment's sectors died that is not purged; 0: none did."""
+        return self._pages[(segment << _WORDS_SHIFT) + _SINCE]
+
+    def to_purge(self, segment: int) -> int:
+        """Return the stripes of a segment that hold what has to be purged, as a mask."""
+        return self._pages[(segment << _WORDS_SHIFT) + _DIRTY]
+
+    def leaves(self, segment: int, stripes: int) -> None:
+        """Note that the live sectors of stripes are being moved, some or all of them."""
+        page, at = self._words(segment)
+        page[at + _LEFT] |= stripes
+        self.moved.add(segment)
+
+    def purged(self, segment: int, stripes: int, *, since_s: int) -> None:
+        """Note that stripes are as good as gone; what else is dirty has been so since then."""
+        page, at = self._words(segment)
+        page[at + _GONE] |= stripes
+        page[at + _DIRTY] &= ~stripes
+        page[at + _SINCE] = since_s if page[at + _DIRTY] else 0
+        self.dirty.pop(segment, None)
+        if page[at + _DIRTY]:
+            self.dirty[segment] = since_s
+
+    def look(self, leaf: int, *, adopt: bool) -> None:
+        """Find what is to be purged among the four segments of a leaf.
+
+        `adopt` has whatever is dead there count as dead since now: what an older version left.
+        """
+        page = self._pages.leaf(leaf)
+        for segment in range(leaf << _PER_LEAF_SHIFT, leaf + 1 << _PER_LEAF_SHIFT):
+            at = (segment & _PER_LEAF_MASK) << _WORDS_SHIFT
+            if adopt and page[at + _STATE] and not page[at + _SINCE]:
+                dirty = _stripes_of(page[at : at + 64]) & ~page[at + _GONE]
+                if dirty:
+                    page = self._pages.writable(leaf)
+                    page[at + _DIRTY], page[at + _SINCE] = dirty, self.now_s
+            if page[at + _DIRTY]:
+                self.dirty.setdefault(segment, page[at + _SINCE])
 
     def state(self, segment: int) -> int:
         """Return a segment's state; 0: never written as far as is known."""
@@ -135,13 +201,17 @@ class Usage:
         Where a page cannot be read, what needs it stays unaccounted for, so that its space
         is lost until it is written again; the rest is settled, and then the error is raised.
         """
-        while self.displaced:  # again for what they displace in turn
+        while self.displaced or self.left:  # again for what they displace in turn
+            left, self.left = self.left, []
             displaced, self.displaced = self.displaced[:most], self.displaced[most:] if most else []
-            self._settle(displaced)
+            try:
+                self._settle(left, data=False)
+            finally:
+                self._settle(displaced, data=True)
             if most:
                 break
 
-    def _settle(self, displaced: list[int]) -> None:
+    def _settle(self, displaced: list[int], *, data: bool) -> None:
         displaced.sort()  # by segment; otherwise their order means nothing
         start, stop = bisect_left(displaced, 1), len(displaced)
         failure: Exception | None = None
@@ -151,7 +221,7 @@ class Usage:
             try:
                 if segment not in self.live:
                     self.count(segment)
-                killed = self._kill(segment, displaced[start:end])
+                killed = self._kill(segment, displaced[start:end], data=data)
             except (ScrubjayError, OSError) as error:
                 failure, killed = error, 0
             if killed:
@@ -160,7 +230,7 @@ class Usage:
         if failure is not None:
             raise failure
 
-    def _kill(self, segment: int, entries: list[int]) -> int:
+    def _kill(self, segment: int, entries: list[int], *, data: bool) -> int:
         """Set the dead bits of entries of one segment; return how many of them were new.
 
         What stands in a segment that was moved is dead where it was moved to as well.
@@ -175,13 +245,27 @@ class Usage:
         moved: list[tuple[int, int]] = []
         if segment in self.moved:  # though it may be replay that says so again
             positions = {(entry >> 16 & 4095) + (entry & 15) for entry in entries}
-            moved = [(at, self._moves[segment << 12 | at]) for at in positions]
+            moved = [(place, self._moves[segment << 12 | place]) for place in positions]
         page[at : at + 64] = memoryview((before | dead).to_bytes(512, "little")).cast("Q")
+        if data and fresh:
+            self._mark(segment, page, at, entries)
         for position, moved_to in moved:
             if moved_to:  # it lives on there, and was counted once
                 self.live_sectors += fresh >> position & 1
+                page[at + _AWAY] -= min(fresh >> position & 1, page[at + _AWAY])
                 self.displaced.append(moved_to)
         return fresh.bit_count()
+
+    def _mark(self, segment: int, page: memoryview, at: int, entries: list[int]) -> None:
+        """Note that the stripes of these entries hold what has to be purged."""
+        stripes = 0
+        for stripe in {entry >> STRIPE_SHIFT for entry in entries}:
+            stripes |= 1 << (stripe & _STRIPE_MASK)
+        stripes &= ~page[at + _GONE]
+        if stripes:
+            page[at + _DIRTY] |= stripes
+            page[at + _SINCE] = page[at + _SINCE] or self.now_s
+            self.dirty.setdefault(segment, page[at + _SINCE])
 
     def forget(self, segment: int) -> list[int]:
         """Drop all that is known of a segment without slot and without live sectors.
@@ -189,7 +273,8 @@ class Usage:
         Returns the entries of the pages of `moves` that are dead by it.
         """
         page, at = self._words(segment)
-        page[at : at + 66] = self._moves_blank
+        page[at : at + _WORDS] = self._blank
+        self.dirty.pop(segment, None)
         self.live.pop(segment, None)
         self.empty.discard(segment)
         self.moved.discard(segment)
@@ -197,7 +282,7 @@ class Usage:
         drops = (self._moves.drop(first + i) for i in range(LEAVES_PER_SEGMENT_OF_MOVES))
         return [entry for entry in drops if entry]
 
-    _moves_blank = memoryview(bytes(66 * 8)).cast("Q")
+    _blank = memoryview(bytes(_WORDS * 8)).cast("Q")
 
     def _killed(self, segment: int, sectors: int) -> None:
         left = self.live[segment] = self.live[segment] - sectors
@@ -208,3 +293,14 @@ class Usage:
     def _words(self, segment: int) -> tuple[memoryview, int]:
         page = self._pages.writable(segment >> _PER_LEAF_SHIFT)
         return page, (segment & _PER_LEAF_MASK) << _WORDS_SHIFT
+
+
+def _stripes_of(dead: memoryview) -> int:
+    """Return the stripes in which units with these dead positions may begin, as a mask."""
+    stripes = 0
+    for number, word in enumerate(dead):
+        if word:
+            stripes |= 1 << number
+        if number and word & 7:  # of a unit that began at the end of the stripe before
+            stripes |= 1 << (number - 1)
+    return stripes

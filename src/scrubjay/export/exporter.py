@@ -16,6 +16,7 @@ import gc
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -137,6 +138,7 @@ class Exporter:
         if order.ephemeral:
             lessor = OwnKeys(lessor, _Kernel())
         disk = (EphemeralDisk if order.ephemeral else Disk)(medium, lessor, self._arena, attachment)
+        disk.tick(_now_s())
         disk.attach()
         self._disk = disk
         disk.resize(max(disk.size_bytes, self._size_bytes))
@@ -148,6 +150,7 @@ class Exporter:
             end=self._replaced,
             complain=self._complain,
             first=disk.give_back if isinstance(disk, EphemeralDisk) else None,
+            now_s=_now_s,
         )
         self._listener = listen(Path(order.socket), gid=order.gid)
         self._inode = Path(order.socket).stat().st_ino
@@ -334,6 +337,10 @@ class _Kernel:
     def token(self, size_bytes: int) -> bytes:
         """Return `size_bytes` unpredictable bytes."""
         return os.urandom(size_bytes)  # noqa: TID251 - nobody above may draw or hold them
+
+
+def _now_s() -> int:
+    return int(time.time())  # noqa: TID251 - this process has no other Clock
 
 
 def _report(descriptor: int, message: Message) -> None:

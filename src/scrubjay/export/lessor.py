@@ -122,6 +122,7 @@ class RemoteLessor:
 
     def commit(self, checkpoint: Checkpoint, *, freed: Sequence[SegmentId]) -> int:
         """Name a new checkpoint and free segments; see Lessor."""
+        purged = checkpoint.purged
         call = Commit(
             root=checkpoint.root,
             flushed=checkpoint.flushed,
@@ -129,6 +130,10 @@ class RemoteLessor:
             live_sectors=checkpoint.live_sectors,
             freed=tuple(freed),
             filled=checkpoint.filled,
+            purged=purged.stripes,
+            dead_since_s=purged.dead_since_s,
+            waiting_since_s=purged.waiting_since_s,
+            purge_moved_bytes=purged.moved_bytes,
         )
         with self._ordered:
             return self._call(call, Committed).free_percent
@@ -284,4 +289,6 @@ def _attachment(said: Attached) -> Attachment:
             live_sectors=said.live_sectors,
         ),
         next_segment=SegmentId(said.next_segment),
+        purge_within_s=said.purge_within_s,
+        waiting_since_s=said.waiting_since_s,
     )

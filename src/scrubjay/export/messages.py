@@ -16,6 +16,7 @@ from msgspec import Meta, Struct
 
 from scrubjay.base import errors
 from scrubjay.base.errors import Denied, ScrubjayError, Unavailable
+from scrubjay.engine.lessor import PURGE_WITHIN_S
 
 __all__ = [
     "CHANNEL_VERSION",
@@ -55,8 +56,8 @@ __all__ = [
     "failure",
 ]
 
-CHANNEL_VERSION = 1
-"""Said in the hello, since exporters outlive the daemon that had them forked."""
+CHANNEL_VERSION = 2
+"""Said in the hello, since exporters outlive the daemon that had them forked. 1: no purging."""
 TOKEN_BYTES = 32
 
 _U32 = Annotated[int, Meta(ge=0, lt=1 << 32)]
@@ -121,6 +122,8 @@ class Attached(Message, frozen=True, tag=11):
     clean: bool
     live_sectors: _U64
     next_segment: _SegmentId
+    purge_within_s: _U32 = PURGE_WITHIN_S
+    waiting_since_s: _U64 = 0
 
 
 class Lease(Message, frozen=True, tag=12):
@@ -146,7 +149,7 @@ class Segment(Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown
     segment: _SegmentId
     slot: _U64 | None
     key: _Key
-    stripes: tuple[tuple[Annotated[int, Meta(ge=0, lt=64)], _Key], ...] = ()
+    stripes: tuple[tuple[Annotated[int, Meta(ge=0, le=64)], _Key], ...] = ()
 
     def __repr__(self) -> str:
         return f"Segment(segment={self.segment}, slot={self.slot})"
@@ -159,7 +162,10 @@ class Granted(Message, frozen=True, tag=14):
 
 
 class Commit(Message, frozen=True, tag=15):
-    """Name a checkpoint and free segments. The same one again changes nothing."""
+    """Name a checkpoint, free segments, have stripes forgotten (engine.lessor.Purged).
+
+    Says that the exporter holds no key of them any more. The same one again changes nothing.
+    """
 
     root: _U64
     flushed: _U64
@@ -167,6 +173,10 @@ class Commit(Message, frozen=True, tag=15):
     live_sectors: _U64
     freed: tuple[_SegmentId, ...]
     filled: tuple[_SegmentId, ...]
+    purged: tuple[tuple[_SegmentId, _U64], ...] = ()
+    dead_since_s: _U64 = 0
+    waiting_since_s: _U64 = 0
+    purge_moved_bytes: _U64 = 0
 
 
 class Committed(Message, frozen=True, tag=18):

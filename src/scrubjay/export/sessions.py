@@ -27,7 +27,7 @@ import structlog
 
 from scrubjay.base.errors import Conflict, Denied, ScrubjayError, Unavailable
 from scrubjay.base.ids import Entry, SegmentId, VolumeId
-from scrubjay.engine.lessor import Attachment, Checkpoint, Grant
+from scrubjay.engine.lessor import Attachment, Checkpoint, Grant, Purged
 from scrubjay.export import lockfile
 from scrubjay.export.channel import Channel, Lost, peer_of, receive
 from scrubjay.export.messages import (
@@ -275,7 +275,12 @@ class Sessions:
             case Commit():
                 filled = tuple(SegmentId(segment) for segment in call.filled)
                 checkpoint = Checkpoint(
-                    Entry(call.root), call.flushed, call.clean, call.live_sectors, filled
+                    Entry(call.root),
+                    call.flushed,
+                    call.clean,
+                    call.live_sectors,
+                    filled,
+                    _purged(call),
                 )
                 freed = [SegmentId(segment) for segment in call.freed]
                 free_percent = leases.commit(volume, epoch, checkpoint, freed=freed)
@@ -314,6 +319,15 @@ def _listener(path: Path) -> socket.socket:
     return listener
 
 
+def _purged(call: Commit) -> Purged:
+    return Purged(
+        tuple((SegmentId(segment), stripes) for segment, stripes in call.purged),
+        call.dead_since_s,
+        call.waiting_since_s,
+        call.purge_moved_bytes,
+    )
+
+
 def _granted(grants: Sequence[Grant], *, to: int) -> Granted:
     return Granted(
         id=to,
@@ -339,4 +353,6 @@ def _attached(attachment: Attachment, *, to: int) -> Attached:
         clean=checkpoint.clean,
         live_sectors=checkpoint.live_sectors,
         next_segment=attachment.next_segment,
+        purge_within_s=attachment.purge_within_s,
+        waiting_since_s=attachment.waiting_since_s,
     )

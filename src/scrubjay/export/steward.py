@@ -52,7 +52,8 @@ class Steward:
     """Keeps one disk supplied and its log short; `run` is the body of its thread.
 
     `poison` is told of a failed sync, `end` of an error after which this exporter must
-    not go on (another attachment took its place).
+    not go on (another attachment took its place). `now_s` are seconds since 1970, by which
+    what was overwritten is purged in time.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Steward:
         poison: Callable[[str], None],
         end: Callable[[ScrubjayError], None],
         complain: Callable[[str], None],
+        now_s: Callable[[], int] = lambda: 0,
         pace: Pace = _PACE,
         first: Callable[[], None] | None = None,
     ) -> None:
@@ -71,6 +73,7 @@ class Steward:
         self._poison = poison
         self._end = end
         self._complain = complain
+        self._now_s = now_s
         self._pace = pace
         self._first = first
         """What each look does first, once no checkpoint waits to be named."""
@@ -171,6 +174,8 @@ class Steward:
     def _look(self) -> None:
         """Do what is to be done now."""
         disk = self._disk
+        with disk.lock:
+            disk.tick(self._now_s())
         with self._changed:
             kicked, self._looked = self._kicks != self._looked, self._kicks
         if self._uncommitted:
@@ -188,6 +193,7 @@ class Steward:
             self._checkpoint(keep_spares=_RESTING_SPARES)
         elif not kicked and not since and appended != self._settled_bytes:
             self._checkpoint(keep_spares=_RESTING_SPARES)
+        self._purge()
         self._seen_bytes = disk.counters.appended_bytes
 
     def _supply(self) -> None:
@@ -247,6 +253,23 @@ class Steward:
             self._breathe()
             if disk.batches != batches and not disk.starving:
                 self._breathe(_PAUSE_BUSY_S)
+
+    def _purge(self) -> None:
+        """Purge what is due, a slice now and then where clients are busy, and commit it."""
+        disk = self._disk
+        while not (self._closing or disk.wants_checkpoint()):
+            batches = disk.batches
+            with disk.lock:
+                if not disk.purger.wants or not disk.purge():
+                    break
+            self._feed()
+            self._breathe()
+            if disk.batches != batches:
+                self._breathe(_PAUSE_BUSY_S)
+        with disk.lock:
+            over = disk.purger.wants_checkpoint
+        if over and not self._closing:
+            self._checkpoint()
 
     def _checkpoint(self, *, keep_spares: int | None = None) -> None:
         """Write a checkpoint, slice by slice, sync, and have the pool name it."""

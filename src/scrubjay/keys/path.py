@@ -14,7 +14,7 @@ from typing import NewType, Protocol
 
 from scrubjay.base.errors import Invalid
 from scrubjay.base.ids import BranchNo, LineageNo, SegmentId, TenantNo
-from scrubjay.base.units import STRIPES
+from scrubjay.base.units import HEADER_KEY, STRIPES
 
 __all__ = [
     "BRANCH_DEPTH",
@@ -97,8 +97,8 @@ def stripe(segment_path: Path, stripe_no: int) -> Path:
 
 
 def fan_out(path: bytes) -> int:
-    """Return how many children a node can have at most."""
-    return STRIPES if len(path) == SEGMENT_DEPTH else 256
+    """Return how many children a node can have at most; a segment: its stripes, and the headers."""
+    return HEADER_KEY + 1 if len(path) == SEGMENT_DEPTH else 256
 
 
 def spell(path: bytes) -> str:
@@ -141,7 +141,7 @@ class Numbers:
         """Return the children under which one of the given numbers falls."""
         depth = len(path)
         if depth == SEGMENT_DEPTH:
-            return range(STRIPES)
+            return range(HEADER_KEY + 1)
         start, end = next(span for span in _SPANS if span[0] <= depth < span[1])
         given = self.given(Path(path[:start]))
         if not given:

@@ -19,6 +19,7 @@ from typing import Protocol
 
 from scrubjay.base.errors import Corrupt, Invalid
 from scrubjay.base.ports import Buffer, Entropy
+from scrubjay.base.units import HEADER_KEY
 from scrubjay.keys.aead import KEY_BYTES, child, children, segment_seeds
 from scrubjay.keys.forgotten import Forgotten
 from scrubjay.keys.path import (
@@ -216,7 +217,7 @@ class KeyTree:
         lost = self._take_out(family, path, doomed, census, staged)
         if not lost and node.kind is Kind.TABLE:
             replacement: Node | None = node
-        elif path and not family and census.born(path).stop == fan_out(path):
+        elif path and _is_bare(family, path) and census.born(path).stop == fan_out(path):
             replacement = None  # nothing is left, and nothing will be born here
             staged[path] = None
         else:
@@ -317,6 +318,11 @@ def _by_child(paths: list[Path], path: bytes) -> Iterator[tuple[int, list[Path]]
     beneath = (each for each in paths if len(each) > depth)
     for index, group in groupby(beneath, lambda each: each[depth]):
         yield index, list(group)
+
+
+def _is_bare(family: dict[int, Node], path: bytes) -> bool:
+    """Tell whether nothing that holds data is left: a segment's headers alone are of no use."""
+    return not family or (len(path) == SEGMENT_DEPTH and family.keys() == {HEADER_KEY})
 
 
 def _wipe_all(family: dict[int, Node]) -> None:

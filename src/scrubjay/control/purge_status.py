@@ -1,0 +1,137 @@
+"""What of living volumes' dead bytes can still be read, since when, and until when (I8).
+
+Every date errs to the early side: what is late stays late in every status until it is done.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+
+from scrubjay.base.ids import LineageNo, VolumeId
+from scrubjay.control.keeper import Keeper
+from scrubjay.control.liveness import Liveness
+from scrubjay.control.records import VolumeRecord, at
+from scrubjay.control.stripes import every_waiting
+from scrubjay.control.view import View
+
+__all__ = ["PoolPurge", "PurgeStatus", "VolumePurge", "given_up", "within"]
+
+
+@dataclass(frozen=True, slots=True)
+class VolumePurge:
+    """How a volume stands."""
+
+    waiting_since: dt.datetime | None
+    """Since when the oldest is dead; None: nothing is, as of its last checkpoint."""
+    due_at: dt.datetime | None
+    missed: bool
+    reason: str
+    """What it waits for; empty where nothing does."""
+    moved_bytes: int
+    """Moved in the volume's life, in order to purge: charged to its tenant."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolPurge:
+    """How all volumes stand."""
+
+    within_s: int
+    stripes: int
+    """Given up, and not yet forgotten."""
+    waiting_since: dt.datetime | None
+    due_at: dt.datetime | None
+    missed: list[str]
+    """Names of the volumes of which something should have been forgotten by now."""
+    moved_bytes: int
+
+
+class PurgeStatus:
+    """Reads how volumes stand."""
+
+    def __init__(self, keeper: Keeper, liveness: Liveness) -> None:
+        self._keeper = keeper
+        self._liveness = liveness
+
+    def of(self, volume: VolumeId) -> VolumePurge:
+        """Return how a volume stands."""
+        with self._keeper.reading() as view:
+            return self._of(view, volume, view.volume(volume), given_up(view))
+
+    def every(self) -> dict[VolumeId, VolumePurge]:
+        """Return how each volume stands whose end is not decided."""
+        with self._keeper.reading() as view:
+            dates = given_up(view)
+            return {
+                volume: self._of(view, volume, record, dates)
+                for volume, record in view.volumes()
+                if record.state == "ready"
+            }
+
+    def pool(self) -> PoolPurge:
+        """Return how the pool stands."""
+        every = self.every()
+        with self._keeper.reading() as view:
+            limit = within(view)
+            missed = [view.volume(volume).name for volume, one in every.items() if one.missed]
+            masks = [mask for _, _, waiting in every_waiting(view) for mask in waiting.masks]
+        dates = [one.waiting_since for one in every.values() if one.waiting_since]
+        return PoolPurge(
+            within_s=int(limit.total_seconds()),
+            stripes=sum(mask.bit_count() for mask in masks),
+            waiting_since=min(dates, default=None),
+            due_at=min(dates) + limit if dates else None,
+            missed=sorted(missed),
+            moved_bytes=sum(one.moved_bytes for one in every.values()),
+        )
+
+    def inside(self, volume: VolumeId, record: VolumeRecord) -> dt.datetime | None:
+        """Return since when something may be dead in a volume that it has not given up."""
+        told = record.purge
+        if record.keys == "memory" and not self._liveness.attached(volume):
+            return None  # its keys ended with its exporter
+        if told is None:  # never committed, or by a version that did not purge
+            return record.created_at if record.checkpoint.root else None
+        if told.waiting_since or record.checkpoint.clean or self._liveness.attached(volume):
+            return told.waiting_since
+        return told.told_at  # it ended without a last checkpoint: the log may know more
+
+    def _of(
+        self,
+        view: View,
+        volume: VolumeId,
+        record: VolumeRecord,
+        dates: dict[LineageNo, dt.datetime],
+    ) -> VolumePurge:
+        outside, inside = dates.get(LineageNo(record.lineage)), self.inside(volume, record)
+        since = min((each for each in (outside, inside) if each), default=None)
+        due_at = since + within(view) if since else None
+        if since is None:
+            reason = ""
+        elif since == outside:
+            reason = "its stripes wait for the sink's next rotation"
+        elif not self._liveness.attached(volume):
+            reason = "it is not attached"
+        else:
+            reason = "its sectors wait to be moved"
+        return VolumePurge(
+            waiting_since=since,
+            due_at=due_at,
+            missed=due_at is not None and due_at < self._keeper.now(),
+            reason=reason,
+            moved_bytes=record.purge.moved_bytes if record.purge else 0,
+        )
+
+
+def within(view: View) -> dt.timedelta:
+    """Return how long dead bytes of a living volume may stay readable."""
+    return dt.timedelta(seconds=view.policy().purge_within_s)
+
+
+def given_up(view: View) -> dict[LineageNo, dt.datetime]:
+    """Return since when the oldest is dead that each lineage has given up, where it is data."""
+    oldest: dict[LineageNo, int] = {}
+    for lineage, _, waiting in every_waiting(view):
+        if waiting.since_s:
+            oldest[lineage] = min(oldest.get(lineage, waiting.since_s), waiting.since_s)
+    return {lineage: at(since_s * 1_000_000_000) for lineage, since_s in oldest.items()}

@@ -1,0 +1,250 @@
+"""Purging as the pool does it: what volumes give up is forgotten, in batches, in time (I3, I8).
+
+    given up    one commit of a checkpoint: a record under `o`; its exporter has no key of it
+                any more, and from here on nobody is granted one
+    prepared    the sink holds the next epoch beside the old one
+    committed   one commit: the tree of keys without these stripes, under the new epoch
+    dropped     the sink has destroyed the old epoch: only now they are forgotten
+    cleared     one commit: they leave `o`
+
+A crash at any point is finished by forgetting again, which changes nothing where it was
+done. Batches are an hour apart, or as a deadline nears; a sink that rations its rotations
+makes them wait. A deadline that is missed is told once to `on_missed`, and shown for as long
+as it lasts. A volume that nobody has attached is served for its purging alone.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import structlog
+
+from scrubjay.base.errors import NotFound, ScrubjayError
+from scrubjay.base.ids import LineageNo, SegmentId, TenantNo, VolumeId
+from scrubjay.base.units import STRIPES
+from scrubjay.control.attachments import Attachments
+from scrubjay.control.directory import read_group, segment_range
+from scrubjay.control.keeper import Keeper
+from scrubjay.control.liveness import Liveness
+from scrubjay.control.purge_status import PurgeStatus, given_up, within
+from scrubjay.control.records import stripes_key
+from scrubjay.control.stripes import ALL_STRIPES, every_waiting, read_waiting
+from scrubjay.control.view import View
+from scrubjay.keys import path
+from scrubjay.sinks.keeper import EpochKeeper
+from scrubjay.sinks.sink import Sink
+
+__all__ = ["Purging"]
+
+_LOOK_S = 60.0
+_BATCH = dt.timedelta(hours=1)
+"""Between two batches, unless a deadline is nearer than a sixth of `purge_within`."""
+_SEGMENTS_MAX = 1024
+"""Per rotation, of those that lose stripes: others wait for its commit (docs/performance.md)."""
+_TENDED_MAX = 4
+"""Volumes served at a time for their purging alone."""
+_log = structlog.get_logger(__name__)
+
+_Batch = dict[tuple[LineageNo, int], list[int]]
+"""(lineage, group) -> masks of stripes, one for each segment of the group."""
+
+
+def _tell(volume: VolumeId, due_at: dt.datetime, reason: str) -> None:
+    _log.error("purge.missed", volume=str(volume), due_at=due_at.isoformat(), reason=reason)
+
+
+class Purging:
+    """Forgets what volumes give up; `start` and `stop` its thread, or call `turn`."""
+
+    def __init__(
+        self,
+        keeper: Keeper,
+        sink: Sink,
+        *,
+        attachments: Attachments,
+        liveness: Liveness,
+        on_missed: Callable[[VolumeId, dt.datetime, str], None] = _tell,
+    ) -> None:
+        self.status = PurgeStatus(keeper, liveness)
+        self._keeper = keeper
+        self._sink = sink
+        self._attachments = attachments
+        self._liveness = liveness
+        self._on_missed = on_missed
+        self._epochs = EpochKeeper(
+            sink,
+            sink_id=keeper.pool.sink_id,
+            pool_id=keeper.pool.pool_id,
+            entropy=keeper.entropy,
+        )
+        self._undropped: _Batch = {}
+        """Committed, but not known to be dropped by the sink."""
+        self._missed: dict[VolumeId, dt.datetime] = {}
+        """The deadline of each volume about which `on_missed` was told."""
+        self._tended: dict[VolumeId, dt.datetime] = {}
+        """Served for their purging alone, since when."""
+        self._last = keeper.now()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="purging")
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End; what waits goes on waiting for the next start."""
+        self._stopping.set()
+        self._thread.join()
+        for volume in list(self._tended):
+            self._attempt(self._rest, volume)
+
+    def turn(self) -> None:
+        """Do what is due now."""
+        try:
+            while self._is_due() and self.carry_out():
+                pass
+        finally:
+            self._tend()
+            self._complain()
+
+    def carry_out(self) -> bool:
+        """Forget a batch of what was given up, in one rotation; return whether that was done."""
+        with self._keeper.rotating:
+            self._settle()
+            with self._keeper.reading() as view:
+                batch = _batch(view)
+            if not batch:
+                self._last = self._keeper.now()
+                return False
+            if self._wait_s():
+                return False
+            after = self._epochs.prepare(self._keeper.epoch)
+            with self._keeper.changing(frees=True) as change:
+                paths = [
+                    each
+                    for (lineage, group), masks in batch.items()
+                    for each in _paths(change, lineage, group, masks)
+                ]
+                change.forget(paths, epoch=after, epoch_key=self._epochs.key(after))
+            self._undropped = batch
+            self._settle()
+        _log.info("stripes.forgotten", groups=len(batch), paths=len(paths), epoch=after)
+        return True
+
+    # --- forgetting ------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        """Have the sink hold the pool's epoch alone, and let go of what is forgotten by that."""
+        self._epochs.settle(self._keeper.epoch)
+        if not self._undropped:
+            return
+        with self._keeper.changing(frees=True) as change:
+            for (lineage, group), masks in self._undropped.items():
+                waiting = read_waiting(change, lineage, group)
+                if waiting is None:  # its volume was destroyed
+                    continue
+                both = zip(waiting.masks, masks, strict=True)
+                waiting.masks = [left & ~gone for left, gone in both]
+                if any(waiting.masks):
+                    change.put(stripes_key(lineage, group), waiting.pack())
+                else:
+                    change.delete(stripes_key(lineage, group))
+        self._undropped = {}
+
+    def _is_due(self) -> bool:
+        """Tell whether a batch is to be forgotten now."""
+        now = self._keeper.now()
+        if self._undropped or now - self._last >= _BATCH:
+            return True
+        with self._keeper.reading() as view:
+            oldest = min(given_up(view).values(), default=None)
+            return oldest is not None and oldest + within(view) * 5 / 6 <= now
+
+    def _wait_s(self) -> float:
+        """Return for how long the sink cannot afford a rotation; the epoch counts them."""
+        with self._keeper.reading() as view:
+            age = self._keeper.now() - view.pool().created_at
+        rotations = self._keeper.epoch - 1
+        return self._sink.budget().wait_s(rotations=rotations, age_s=age.total_seconds())
+
+    def _run(self) -> None:
+        while not self._stopping.wait(_LOOK_S):
+            try:
+                self.turn()
+            except ScrubjayError as error:
+                _log.error("purging.failed", error=error.message, hint=error.hint)
+
+    # --- volumes that nobody has attached --------------------------------------------------
+
+    def _tend(self) -> None:
+        """Serve those that are due for as long as it takes, a few at a time."""
+        now = self._keeper.now()
+        due: dict[VolumeId, dt.datetime] = {}
+        with self._keeper.reading() as view:
+            limit = within(view)
+            for volume, record in view.volumes():
+                since = self.status.inside(volume, record)
+                if record.state == "ready" and since and since + limit / 2 <= now:
+                    due[volume] = since
+        for volume, since in list(self._tended.items()):
+            if volume not in due or now - since > limit / 4:
+                self._attempt(self._rest, volume)
+        for volume in sorted(due, key=lambda each: due[each]):
+            if len(self._tended) < _TENDED_MAX and not self._liveness.attached(volume):
+                self._attempt(self._serve, volume)
+
+    def _serve(self, volume: VolumeId) -> None:
+        self._attachments.tend(volume)
+        self._tended[volume] = self._keeper.now()
+        _log.info("volume.tended", volume=str(volume))
+
+    def _rest(self, volume: VolumeId) -> None:
+        del self._tended[volume]
+        self._attachments.rest(volume)
+
+    def _attempt(self, step: Callable[[VolumeId], None], volume: VolumeId) -> None:
+        try:
+            step(volume)
+        except ScrubjayError as error:
+            _log.warning("volume.not_tended", volume=str(volume), error=error.message)
+
+    def _complain(self) -> None:
+        """Tell of each deadline that was missed, once."""
+        every = self.status.every()
+        for volume, one in every.items():
+            if one.missed and one.due_at is not None and self._missed.get(volume) != one.due_at:
+                self._missed[volume] = one.due_at
+                self._on_missed(volume, one.due_at, one.reason)
+        for volume in self._missed.keys() - every.keys():
+            del self._missed[volume]
+
+
+def _batch(view: View) -> _Batch:
+    """Return what one rotation takes, the oldest first."""
+    found = sorted(every_waiting(view), key=lambda each: each[2].since_s or 1 << 63)
+    batch: _Batch = {}
+    segments = 0
+    for lineage, group, waiting in found:
+        if segments >= _SEGMENTS_MAX:
+            break
+        batch[lineage, group] = waiting.masks
+        segments += sum(mask not in (0, ALL_STRIPES) for mask in waiting.masks)
+    return batch
+
+
+def _paths(view: View, lineage: LineageNo, group: int, masks: list[int]) -> Iterator[path.Path]:
+    """Yield what is to be forgotten of a group; nothing where its lineage is gone."""
+    with suppress(NotFound):
+        tenant = TenantNo(view.lineage(lineage).tenant)
+        listed = read_group(view, lineage, group)
+        for segment, mask in zip(segment_range(group), masks, strict=True):
+            if listed is None or not mask:
+                continue
+            above = path.segment(tenant, lineage, listed.branch, SegmentId(segment))
+            if mask == ALL_STRIPES:
+                yield above
+            else:
+                yield from (path.stripe(above, i) for i in range(STRIPES) if mask >> i & 1)
