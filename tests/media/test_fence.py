@@ -29,7 +29,7 @@ def _fenced() -> tuple[Pool, SimulatedMedium, Fenced, list[Slot], Slot]:
     with pool.change() as change:
         *freed, leased = change.lease_slots(ANN, 3)
     with pool.change() as change:
-        change.release_slots(ANN, freed)
+        change.release_slots(ANN, freed, since_s=1)  # forgotten: he wants them no more
     claimed = [each.slot for each in pool.claim(9, owned_before_s=0)]
     return pool, medium, Fenced(medium, pool.fence, pool.geometry, 0), claimed, leased
 

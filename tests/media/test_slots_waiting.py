@@ -46,7 +46,8 @@ def test_freed_slot_waits_until_it_is_scrubbed_and_then_is_clean() -> None:
     slots = _lease(pool, ANN, 4)
     _release(pool, ANN, *slots)
     assert _slots_of(pool.overdue()) == slots
-    claimed = pool.claim(9, owned_before_s=0)
+    assert pool.claim(9, owned_before_s=0) == [], "who lives is likely to want them again"
+    claimed = pool.claim(9, owned_before_s=ANY_AGE_S)
     assert _slots_of(claimed) == slots
     with pool.change() as change:
         change.scrubbed_slots(slots)
@@ -92,6 +93,20 @@ def test_slots_in_an_area_with_an_owner_are_left_to_him_for_a_while() -> None:
     assert pool.claim(9, owned_before_s=waiting.since_s + 1) == [waiting]
 
 
+def test_owner_takes_again_first_what_he_gave_up() -> None:
+    """It is cached, and need not be overwritten twice; who is forgotten takes nothing again."""
+    pool = create(slots=16, area_slots=1)
+    theirs, ours = _lease(pool, BOB, 3), _lease(pool, ANN, 3)
+    _release(pool, BOB, *theirs)
+    _release(pool, ANN, *ours)
+    again = _lease(pool, ANN, 2)
+    assert set(again) <= set(ours)
+    assert pool.claim(9, owned_before_s=0) == []
+    with pool.change() as change:
+        change.release_slots(ANN, again, since_s=7)
+    assert sorted(_slots_of(pool.claim(9, owned_before_s=0))) == sorted(ours)
+
+
 def test_leased_slot_keeps_its_date_until_it_is_full() -> None:
     """Old bytes lie behind the new ones until then; after it, they are gone."""
     pool = create(slots=4)
@@ -116,7 +131,7 @@ def test_area_that_is_being_scrubbed_whole_is_left_to_everybody() -> None:
     pool = create(slots=4, area_slots=1)
     slots = _lease(pool, ANN, 3)
     _release(pool, ANN, *slots)
-    claimed = _slots_of(pool.claim(2, owned_before_s=0))
+    claimed = _slots_of(pool.claim(2, owned_before_s=ANY_AGE_S))
     assert sorted([*claimed, *_all_of(pool, ANN)]) == sorted(slots)
     assert _all_of(pool, BOB) == []
     with pool.change() as change:

@@ -7,11 +7,11 @@ not synced whatever chance leaves, the next daemon opens them, and the story goe
 
 from __future__ import annotations
 
-import functools
 import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache, partial, update_wrapper
 from pathlib import Path
 from random import Random
 from typing import Concatenate, ParamSpec
@@ -59,7 +59,7 @@ def operation(
         self.note_sink()
         self.check()
 
-    functools.update_wrapper(run, method)
+    update_wrapper(run, method)
     return run
 
 
@@ -252,7 +252,7 @@ class House:
         if forget:
             for volume in self.volumes.values():
                 seeds = self.exporters.seeds.get(volume.id, {})
-                at = functools.partial(segment_of, volume)
+                at = partial(segment_of, volume)
                 self.given_up.forget(volume.id, named, seeds=seeds, where=at, step=self.step)
 
     @operation
@@ -357,15 +357,13 @@ class House:
             thief.take(keys.pop()[0])
         for dead in self.dead:
             for segment, seed in dead.seeds.items():
-                assert thief.reaches(segment_of(dead.volume, segment), seed), (
-                    "the thief cannot read"
-                )
+                where = segment_of(dead.volume, segment)
+                assert thief.reaches(where, seed), "the thief cannot read"
         for dead in self.dead:
             if dead.volume.ephemeral:  # with every epoch that there ever was
+                where = segment_of(dead.volume, 1)
                 for key in self.exporters.own:
-                    assert not thief.reaches(segment_of(dead.volume, 1), key), (
-                        "kept in memory alone"
-                    )
+                    assert not thief.reaches(where, key), "kept in memory alone"
 
     def check_secrets(self) -> None:
         """What lives opens with the sink; no plaintext and no key is in the clear (I2)."""
@@ -498,6 +496,6 @@ class House:
             self.events["slot went to another tenant"] += 1
 
 
-@functools.lru_cache(maxsize=8)
+@lru_cache(maxsize=8)
 def _keys_in(sink: bytes) -> set[bytes]:
     return keys_in_sink(sink)
