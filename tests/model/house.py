@@ -375,11 +375,9 @@ class House:
             for segment, seed in self.exporters.seeds.get(volume.id, {}).items():
                 where = segment_of(volume, segment)
                 given_up = self.given_up.masks.get(volume.id, {}).get(segment, 0)
-                for number in range(64) if given_up else ():
-                    alive = owner.reaches(*stripe(where, seed, number))
-                    assert alive or given_up >> number & 1, "what lives must open"
-                if not given_up:
-                    assert owner.reaches(where, seed), "what lives must open"
+                left = [stripe(where, seed, each) for each in range(64) if not given_up >> each & 1]
+                for at in left if given_up else [(where, seed)]:
+                    assert owner.reaches(*at), "what lives must open"
         clear = [MAGIC, *self._epoch_keys, *self.exporters.own[-20:]]
         for io in (*self.pool.trace, *self.sink.trace):
             assert not any(each in io.data for each in clear), f"at {io.offset_bytes}: in the clear"
