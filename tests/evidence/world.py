@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from scrubjay.base.ids import TenantNo, VolumeId
+from scrubjay.control.attesting import attests
 from scrubjay.evidence.bundle import make_bundle
 from scrubjay.evidence.certificate import Certificate, certify_forgotten, certify_scrubbed
 from scrubjay.evidence.checkpoint import Checkpoint
@@ -174,7 +175,7 @@ class World:
 
     def forget(self, facts: Facts) -> tuple[Certificate, int]:
         """Certify a forgetting, and enter it into the log."""
-        made = certify_forgotten(facts, self.signer)
+        made = certify_forgotten(facts, self.signer, attests=attests)
         return made, self.enter(made.entry)
 
     def scrub(self, facts: ScrubFacts, first: Certificate) -> tuple[Certificate, int]:

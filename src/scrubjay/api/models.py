@@ -262,6 +262,7 @@ class SinkMember(BaseModel):
     worth: str = Field(description="empty while it is away")
     finding: str = Field(description="what that is worth in words, or why it is away")
     away: bool
+    key: str = Field(description="name of the key with which a TPM signs; empty where none does")
 
 
 class SinkGone(BaseModel):
@@ -296,6 +297,7 @@ class Sink(BaseModel):
     expelled: list[SinkGone]
     owed: list[int] = Field(description="epochs that are still to be dropped somewhere")
     budget: SinkBudget | None = Field(description="null where nothing wears out")
+    key: str = Field(description="as a member's; empty for a mirror")
 
 
 class Policy(BaseModel):

@@ -10,7 +10,7 @@ import sys
 import time
 import uuid
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import typer
 
@@ -19,6 +19,7 @@ from scrubjay.base.ids import VolumeId
 from scrubjay.cli.output import AsJson, ago, counted, note, print_facts, print_json, print_table
 from scrubjay.cli.session import connect, part
 from scrubjay.client.replies import Certificate, CertificateShown, EvidenceLog
+from scrubjay.evidence.attesting import Attests
 from scrubjay.evidence.note import KEY_TEXT_MAX, decode_base64
 from scrubjay.evidence.page import Person, render
 from scrubjay.evidence.questions import Asked, Newer
@@ -66,6 +67,7 @@ def list_(*, json: AsJson = False) -> None:
 
 @commands.command(epilog="Example: scrubjay certificate show 3f2a91c07bd4 > c.json")
 def show(
+    context: typer.Context,
     certificate: _Id,
     *,
     format_: _Format = "json",
@@ -80,7 +82,7 @@ def show(
     if format_ == "json":
         sys.stdout.write(bundle.decode())
         return
-    report = verify_bundle(bundle, log.key, now=_now())
+    report = verify_bundle(bundle, log.key, now=_now(), attests=_attests(context))
     if format_ == "html":
         digest = hashlib.sha256(bundle).hexdigest()
         person = Person(name=name, organisation=organisation)
@@ -95,6 +97,7 @@ def show(
     epilog="Example: scrubjay certificate verify c.json --key log.pub",
 )
 def verify(
+    context: typer.Context,
     file: Annotated[Path, _BUNDLE],
     *,
     key: Annotated[str, typer.Option(help="The log's key: its text, or a file that holds it.")],
@@ -111,6 +114,12 @@ def verify(
     witness: Annotated[
         list[str] | None, typer.Option(help="A witness's key that has to have cosigned the log.")
     ] = None,
+    sink_key: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="The key with which a TPM has to have signed: see sink show."
+        ),
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Check a certificate, with no daemon and no network. Exit status 1 if it is not proven.
@@ -124,6 +133,8 @@ def verify(
         witnesses=witness or (),
         volume=_asked(volume),
         now=_now(),
+        attests=_attests(context),
+        sink_keys=sink_key or (),
     )
     if json:
         print_json(_as_json(report))
@@ -143,6 +154,10 @@ def key_(*, json: AsJson = False) -> None:
         return
     typer.echo(log.key)
     note(f"the log has {counted(log.size, 'entry').replace('entrys', 'entries')}")
+
+
+def _attests(context: typer.Context) -> Attests | None:
+    return cast("Attests | None", context.find_root().obj)
 
 
 def _print_report(report: Report) -> None:

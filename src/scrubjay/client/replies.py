@@ -186,6 +186,7 @@ class SinkMember(Struct, frozen=True):
     worth: str
     finding: str
     away: bool
+    key: str = ""
 
 
 class SinkGone(Struct, frozen=True):
@@ -220,6 +221,7 @@ class Sink(Struct, frozen=True):
     expelled: list[SinkGone]
     owed: list[int]
     budget: SinkBudget | None
+    key: str = ""
 
 
 class Policy(Struct, frozen=True):

@@ -24,6 +24,7 @@ import structlog
 
 from scrubjay.base.errors import Conflict, Corrupt, Invalid, NotFound, ScrubjayError
 from scrubjay.base.ids import Epoch, VolumeId
+from scrubjay.control.attesting import attests
 from scrubjay.control.births import enter_birth
 from scrubjay.control.grounds import ScrubbedMedium
 from scrubjay.control.keeper import Change, Keeper
@@ -214,13 +215,14 @@ class Certificates:
         dropped_at = max(due.record.dropped_at, self._looking.last_of(due.record))
         with self._keeper.reading() as view:
             policy = view.policy()
-        record, found = due.record, self._looking.after(due.record, since=dropped_at)
+        record, subjects = due.record, self._looking.subjects(due.record)
+        found = self._looking.after(record, subjects, since=dropped_at)
         certificate = certify_forgotten(
             Facts(
                 issued_at=max(self._keeper.now(), *(each.at for each in found.looked)),
                 pool=self._keeper.pool_id,
                 scope=record.scope,
-                subjects=self._looking.subjects(record),
+                subjects=subjects,
                 epoch_before=record.epoch_before,
                 epoch_after=record.epoch_after,
                 forgotten_at=dropped_at,
@@ -234,6 +236,7 @@ class Certificates:
                 assumed=self._looking.assumed(),
             ),
             self._log.signer,
+            attests=attests,
         )
         self._store(certificate)
         with self._keeper.changing(frees=True) as change:

@@ -14,12 +14,13 @@ from typing import Literal
 
 from scrubjay import __version__
 from scrubjay.base.errors import Invalid
+from scrubjay.evidence.attesting import Attests, assumed_of, check_attestations
 from scrubjay.evidence.deriving import deadline_state, due_at, grade_of, has_passed, is_erased
 from scrubjay.evidence.dsse import Envelope, digest_of, seal_envelope
 from scrubjay.evidence.entries import ForgettingEntry, ScrubbedEntry, pack_entry
 from scrubjay.evidence.facts import Facts, Held, Kept, Looked, Medium, ScrubFacts
 from scrubjay.evidence.note import Signer
-from scrubjay.evidence.rules import rules_of
+from scrubjay.evidence.rules import Rule, rules_of
 from scrubjay.evidence.stages import check_scrubbing, check_statement, names_of, parse_statement
 from scrubjay.evidence.statement import (
     Copy,
@@ -66,8 +67,13 @@ class Certificate:
         return digest_of(self.payload)
 
 
-def certify_forgotten(facts: Facts, signer: Signer) -> Certificate:
-    """Return the first certificate; Invalid where the facts do not bear it."""
+def certify_forgotten(
+    facts: Facts, signer: Signer, *, attests: Attests | None = None
+) -> Certificate:
+    """Return the first certificate; Invalid where the facts do not bear it.
+
+    Without `attests` no sink's attestation can be among them.
+    """
     looked = tuple(map(_verification, facts.looked))
     scrub = _deadline(
         "scrub_within",
@@ -117,8 +123,9 @@ def certify_forgotten(facts: Facts, signer: Signer) -> Certificate:
         grade=Grade(value=value, reason=reason),
         logged=facts.logged,
         asserted=facts.asserted,
-        assumed=(*ASSUMED, *facts.assumed),
+        assumed=(*ASSUMED, *facts.assumed, *assumed_of(facts.sinks)),
     )
+    _check("sink", lambda: check_attestations(predicate, attests))
     return _certify(predicate, names_of(facts.subjects), signer)
 
 
@@ -169,10 +176,7 @@ def _certify(predicate: Predicate, subject: tuple[SubjectName, ...], signer: Sig
     parse_statement(payload)  # raises where a value is out of its bounds
     check_statement(statement)
     for name, rule in rules_of(predicate).items():
-        try:
-            rule()
-        except Invalid as error:
-            raise Invalid(f"certificate: {name}: {error.message}", hint=_HINT) from error
+        _check(name, rule)
     names = tuple(each.name for each in subject)
     digest, at = digest_of(payload), predicate.issued_at
     entry = (
@@ -181,6 +185,13 @@ def _certify(predicate: Predicate, subject: tuple[SubjectName, ...], signer: Sig
         else ForgettingEntry(at=at, statement=digest, subjects=names)
     )
     return Certificate(payload, seal_envelope(payload, signer), pack_entry(entry))
+
+
+def _check(name: str, rule: Rule) -> None:
+    try:
+        rule()
+    except Invalid as error:
+        raise Invalid(f"certificate: {name}: {error.message}", hint=_HINT) from error
 
 
 def _verification(look: Looked) -> Verification:

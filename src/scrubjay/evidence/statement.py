@@ -16,6 +16,7 @@ from scrubjay.evidence.entries import SUBJECTS_MAX
 from scrubjay.evidence.strict import Count, Digest, LongText, Moment, Record, Text
 
 __all__ = [
+    "Attestation",
     "Birth",
     "Copy",
     "CopyKind",
@@ -28,6 +29,7 @@ __all__ = [
     "Ledger",
     "MediumErased",
     "MediumScrubbed",
+    "NvCertified",
     "Predicate",
     "Scrubbed",
     "SinkDropped",
@@ -59,8 +61,14 @@ _COPIES_MAX = 512
 _MEDIA_MAX = 64
 _SINKS_MAX = 16
 _WITHIN_S_MAX = 10 * 366 * 86_400
+_PUBLIC_BYTES_MAX, _ATTEST_BYTES_MAX, _SIGNATURE_BYTES_MAX = 256, 1024, 256
+"""What a TPM gives has about a third of these: other curves and contents would fit."""
 _Sentences = Annotated[tuple[Text, ...], Meta(max_length=100)]
 MediumKind = Literal["file", "block device", "mirror", "object store", "memory"]
+
+
+KeyName = Annotated[str, Meta(min_length=68, max_length=68, pattern=r"\A000b[0-9a-f]*\Z")]
+"""A TPM's name of a key: SHA-256's number, and the digest of the key's public area, in hex."""
 
 
 class Birth(Record, frozen=True):
@@ -100,7 +108,28 @@ class Subject(Record, frozen=True):
     end: End
 
 
-class SinkDropped(Record, frozen=True):
+class NvCertified(Record, frozen=True):
+    """What a TPM signed of one NV index: base64 of its structures, as it gave them."""
+
+    nv_public: Annotated[bytes, Meta(min_length=1, max_length=_PUBLIC_BYTES_MAX)]
+    attest: Annotated[bytes, Meta(min_length=1, max_length=_ATTEST_BYTES_MAX)]
+    signature: Annotated[bytes, Meta(min_length=1, max_length=_SIGNATURE_BYTES_MAX)]
+
+
+class Attestation(Record, frozen=True):
+    """A TPM's signed word on both indices of a sink, after the drop."""
+
+    epoch: Count
+    """The one that is held: the new epoch, or a later one."""
+    firmware: Annotated[str, Meta(min_length=16, max_length=16, pattern=r"\A[0-9a-f]*\Z")]
+    """All 64 bits in hex, as they are signed too."""
+    public: Annotated[bytes, Meta(min_length=1, max_length=_PUBLIC_BYTES_MAX)]
+    """The public area of the key that signed."""
+    held: NvCertified
+    emptied: NvCertified
+
+
+class SinkDropped(Record, frozen=True, omit_defaults=True):
     """A sink that destroyed the old epoch."""
 
     kind: Literal["file", "tpm2", "pkcs11", "memory"]
@@ -108,6 +137,10 @@ class SinkDropped(Record, frozen=True):
     place: Text
     worth: Worth
     reason: Text
+    key: KeyName | None = None
+    """The name of the key with which a TPM signs, pinned when the sink was made."""
+    attestation: Attestation | None = None
+    """None where it signs nothing, or could not when this was issued."""
 
 
 class MediumErased(Record, frozen=True):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from scrubjay.base.errors import Invalid
+from scrubjay.evidence.attesting import Attests, ask_keys, ask_sinks
 from scrubjay.evidence.bundle import Bundle, First, Leaf, parse_bundle
 from scrubjay.evidence.checkpoint import Checkpoint, open_checkpoint
 from scrubjay.evidence.deriving import spell
@@ -39,6 +40,7 @@ _LATE = dt.timedelta(hours=1)
 """A birth that was logged later than this is remarked."""
 _FIRST = "forgetting: "
 _PARTS = ("envelope", "statement", "leaf", "inclusion")
+_RULES = (*NAMES, "sink")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +60,15 @@ def verify(
     witnesses: Sequence[str] = (),
     volume: Asked | None = None,
     now: dt.datetime | None = None,
+    attests: Attests | None = None,
+    sink_keys: Sequence[str] = (),
 ) -> Report:
     """Check a bundle against the text of the log's verifier key; it never raises on their account.
 
     `witnesses` are verifier keys, each of which has to have cosigned the checkpoint. With
-    `now`, times after it fail and deadlines that have passed since are remarked.
+    `now`, times after it fail and deadlines that have passed since are remarked. `attests`
+    reads what TPMs signed: without it nothing is proven where one did. `sink_keys` are names
+    of their keys, in hex, as the auditor was given them.
     """
     work = Work()
     log_key = work.find("log key", lambda: _log_key(key))
@@ -70,7 +76,7 @@ def verify(
         "bundle", lambda: (parse_bundle(bundle), f"A bundle of {len(bundle)} bytes.")
     )
     if log_key is None or parsed is None:
-        for name in ("checkpoint", *_PARTS, "births", *NAMES):
+        for name in ("checkpoint", *_PARTS, "births", *_RULES):
             work.skip(name, "there is no bundle and no key to check it with")
         return _report(work, None, None)
     checkpoint = work.find("checkpoint", lambda: _open(parsed, log_key))
@@ -85,6 +91,10 @@ def verify(
         work.check("births", partial(_births, work, parsed, first, checkpoint))
     ask_newer(work, newer, checkpoint, log_key)
     ask_witnesses(work, parsed, witnesses)
+    for prefix, each in (("", stage), (_FIRST, first if first is not stage else None)):
+        if each is not None:
+            ask_sinks(work, prefix + "sink", each.statement.predicate, attests)
+    ask_keys(work, sink_keys, None if first is None else first.statement.predicate)
     statement = None if stage is None else stage.statement
     ask_volume(work, volume, statement)
     before = None if first is None or first is stage else first.statement
@@ -127,7 +137,7 @@ def _stage(
     else:
         work.check(prefix + "inclusion", lambda: _included(leaf, checkpoint))
     if payload is None or statement is None:
-        for name in ("leaf", *NAMES):
+        for name in ("leaf", *_RULES):
             work.skip(prefix + name, "there is no statement to check")
         return None
     work.check(prefix + "leaf", lambda: _leaf(leaf, payload, statement))

@@ -231,6 +231,16 @@ class TpmSink:
                 indices=indices,
             )
 
+    def signers(self) -> dict[UUID, bytes]:
+        """Return the name of its signing key, under its own id."""
+        return {self.sink_id: self.attestation_name}
+
+    def attest(self, sink_id: UUID, epoch: Epoch, challenge: bytes) -> Evidence:
+        """Return its evidence; NotFound for any id but its own."""
+        if sink_id != self.sink_id:
+            raise NotFound(f"sink {self.sink_id}: asked for sink {sink_id}, expected itself")
+        return self.evidence(epoch, challenge)
+
     def destroy(self, owner_auth: bytes = b"") -> None:
         """Overwrite both indices and remove them: the sink was replaced, and holds nothing."""
         with self._talk() as talk:
