@@ -25,6 +25,7 @@ from scrubjay.evidence.stages import parse_statement
 from scrubjay.evidence.statement import SinkDropped, Subject
 from scrubjay.evidence.verify import verify
 from scrubjay.sinks.attestation import attestation_name
+from scrubjay.sinks.tpm.public import nv_indices_for
 from scrubjay.sinks.tpm.slot import Owners, dropping, empty, head_of_held
 from tests.evidence.forging import Json, Path, is_refused, packed, put, with_payload
 from tests.evidence.world import POOL, SINK, World, facts, moment, scrub_facts, sink
@@ -35,6 +36,7 @@ from tests.sinks.signing import (
     KEY,
     OTHER_KEY,
     evidence,
+    index,
     public_of,
 )
 
@@ -63,13 +65,13 @@ def tpm(
     challenge: bytes = b"",
     key: ec.EllipticCurvePrivateKey = KEY,
     owners: Owners = OWNERS,
+    indices: tuple[int, int] = nv_indices_for(SINK),
 ) -> SinkDropped:
     """Return a tpm2 sink whose TPM signed what it is told to."""
+    public, bound = public_of(key), challenge or challenge_for(subjects)
     one, other = (
-        replace(
-            each, challenge=challenge or challenge_for(subjects), key=key, public=public_of(key)
-        )
-        for each in (HELD, EMPTIED)
+        replace(each, challenge=bound, key=key, public=public, index=index(number))
+        for each, number in zip((HELD, EMPTIED), indices, strict=True)
     )
     word = evidence(
         replace(one, contents=head_of_held(owners, Epoch(epoch))),
@@ -77,7 +79,7 @@ def tpm(
         sink_id=owners.sink_id,
         pool_id=owners.pool_id,
         epoch=epoch,
-        attestation_public=public_of(key),
+        attestation_public=public,
     )
     return msgspec.structs.replace(
         sink("Purge", "tpm2"),
@@ -325,6 +327,10 @@ WORDS: dict[str, tuple[Word, str]] = {
     "only overwritten once": (
         lambda all_: tpm(all_, emptied=dropping(OWNERS, Epoch(5))),
         "not empty",
+    ),
+    "of indices that root made": (
+        lambda all_: tpm(all_, indices=(0x01800000, 0x01800001)),
+        "of other indices",
     ),
     "nothing to bind it": (lambda all_: tpm(all_, challenge=b"anything"), "something else"),
     "another epoch's": (

@@ -12,7 +12,13 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from scrubjay.base.ids import Epoch
 from scrubjay.sinks.attestation import Certified, Evidence
-from scrubjay.sinks.tpm.public import NV_ATTRIBUTES, NV_WRITTEN, NvPublic, attestation_template
+from scrubjay.sinks.tpm.public import (
+    NV_ATTRIBUTES,
+    NV_WRITTEN,
+    NvPublic,
+    attestation_template,
+    nv_indices_for,
+)
 from scrubjay.sinks.tpm.slot import SLOT_BYTES, Owners, empty, head_of_held
 from scrubjay.sinks.tpm.wire import b2
 from tests.sinks.disks import POOL, SINK
@@ -22,6 +28,7 @@ __all__ = [
     "EMPTIED",
     "FIRMWARE",
     "HELD",
+    "INDICES",
     "KEY",
     "OTHER_KEY",
     "OWNERS",
@@ -91,8 +98,9 @@ def index(number: int, attributes: int = NV_ATTRIBUTES | NV_WRITTEN) -> NvPublic
     return NvPublic(number, attributes, b"", SLOT_BYTES)
 
 
-HELD = Signed(head_of_held(OWNERS, Epoch(2)), index(0x01800000))
-EMPTIED = Signed(empty(OWNERS, Epoch(1)), index(0x01800001), clock_ms=1001)
+INDICES = nv_indices_for(SINK)
+HELD = Signed(head_of_held(OWNERS, Epoch(2)), index(INDICES[0]))
+EMPTIED = Signed(empty(OWNERS, Epoch(1)), index(INDICES[1]), clock_ms=1001)
 
 
 def evidence(kept: Signed = HELD, emptied: Signed = EMPTIED, **changes: object) -> Evidence:
@@ -108,6 +116,6 @@ def evidence(kept: Signed = HELD, emptied: Signed = EMPTIED, **changes: object) 
         manufacturer="IFX",
         vendor="SLB9672",
         firmware=FIRMWARE,
-        indices=[0x01800000, 0x01800001],
+        indices=list(INDICES),
     )
     return msgspec.structs.replace(made, **changes)

@@ -27,6 +27,7 @@ from tests.sinks.signing import (
     EMPTIED,
     FIRMWARE,
     HELD,
+    INDICES,
     KEY,
     OTHER_KEY,
     OWNERS,
@@ -84,7 +85,7 @@ FORGERIES: dict[str, Callable[[], Evidence]] = {
         emptied=replace(EMPTIED, contents=empty(OWNERS, Epoch(2)))
     ),
     "an index that the owner reads": lambda: evidence(
-        kept=replace(HELD, index=index(0x01800000, NV_ATTRIBUTES | NV_WRITTEN | 1 << 17))
+        kept=replace(HELD, index=index(INDICES[0], NV_ATTRIBUTES | NV_WRITTEN | 1 << 17))
     ),
     "an index of another size": lambda: evidence(
         emptied=replace(EMPTIED, index=NvPublic(5, NV_ATTRIBUTES | NV_WRITTEN, b"", 4096))
@@ -96,6 +97,12 @@ FORGERIES: dict[str, Callable[[], Evidence]] = {
     "after another reset": lambda: evidence(emptied=replace(EMPTIED, resets=4)),
     "another firmware named": lambda: evidence(firmware=FIRMWARE + 1),
     "another firmware signed": lambda: evidence(kept=replace(HELD, firmware=1)),
+    "indices that somebody else made": lambda: evidence(
+        replace(HELD, index=index(0x01800000)), replace(EMPTIED, index=index(0x01800001))
+    ),
+    "an empty index that somebody else made": lambda: evidence(
+        emptied=replace(EMPTIED, index=index(INDICES[1] + 2))
+    ),
     "an index exchanged": lambda: evidence(
         held=msgspec.structs.replace(HELD.certified(), nv_public=EMPTIED.index.encode())
     ),

@@ -2,7 +2,8 @@
 
 They only say what may stand in a certificate (docs/format/evidence.md); what has to be true
 among the values is said by rules.py. A version that needs another field is another
-predicate type: `urn:scrubjay:erasure:2`.
+predicate type: `urn:scrubjay:erasure:2`. What a sink's TPM signed stands where there is such:
+without it the bytes are those of before, with it an older verifier refuses them.
 """
 
 from __future__ import annotations

@@ -29,8 +29,8 @@ from scrubjay.sinks.tpm import credentials as files
 from scrubjay.sinks.tpm.chip import Chip, Talk
 from scrubjay.sinks.tpm.credentials import AUTH_BYTES, Credentials
 from scrubjay.sinks.tpm.ground import assess_tpm, rotation_budget
-from scrubjay.sinks.tpm.indices import Indices, nv_indices_for
-from scrubjay.sinks.tpm.public import attestation_template, parse_ecc
+from scrubjay.sinks.tpm.indices import Indices
+from scrubjay.sinks.tpm.public import attestation_template, nv_indices_for, parse_ecc
 from scrubjay.sinks.tpm.slot import HEAD_BYTES, SLOT_BYTES, Slot, State, held
 from scrubjay.sinks.tpm.transport import DEFAULT_DEVICE, Transport, open_transport
 
