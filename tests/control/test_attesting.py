@@ -43,17 +43,19 @@ def emulator() -> Iterator[Emulator]:
 
 
 class Members:
-    """A mirror's members: a TPM, and a file."""
+    """A mirror's members: TPMs by their sockets, and files."""
 
-    def __init__(self, folder: Path, device: Path) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._device = device
+
+    def _path(self, member: Member) -> Path:
+        return self._folder / f"{member.kind}.{member.number}"
 
     def open(self, member: Member) -> Sink:
         """Open a member."""
         if member.kind == "tpm2":
-            return TpmSink.open(self._folder / "tpm", SeededEntropy(2))
-        return FileSink.open(self._folder / "file", SeededEntropy(2))
+            return TpmSink.open(self._path(member), SeededEntropy(2))
+        return FileSink.open(self._path(member), SeededEntropy(2))
 
     def make(
         self, member: Member, *, sink_id: UUID, pool_id: UUID, epoch: Epoch, key: bytes
@@ -61,11 +63,11 @@ class Members:
         """Make a member."""
         if member.kind == "tpm2":
             return TpmSink.create(
-                self._folder / "tpm", SeededEntropy(1), sink_id=sink_id, pool_id=pool_id,
-                epoch=epoch, key=key, device=self._device,
+                self._path(member), SeededEntropy(1), sink_id=sink_id, pool_id=pool_id,
+                epoch=epoch, key=key, device=Path(member.where),
             )  # fmt: skip
         return FileSink.create(
-            self._folder / "file", SeededEntropy(1), sink_id=sink_id, pool_id=pool_id,
+            self._path(member), SeededEntropy(1), sink_id=sink_id, pool_id=pool_id,
             epoch=epoch, key=key,
         )  # fmt: skip
 
@@ -78,14 +80,14 @@ def single(folder: Path, emulator: Emulator) -> TpmSink:
     )  # fmt: skip
 
 
-def mirror(folder: Path, emulator: Emulator) -> MirroredSink:
-    """Make a mirror of a TPM and a file."""
+def mirror(folder: Path, *places: tuple[str, str]) -> MirroredSink:
+    """Make a mirror on these (kind, where)."""
     return MirroredSink.create(
         RecordFile(folder / "mirror"),
-        Members(folder, emulator.socket),
+        Members(folder),
         mirror_id=SINK,
         pool_id=POOL,
-        places=[("tpm2", "here"), ("file", "there")],
+        places=list(places),
         epoch=FIRST,
         key=key_of(FIRST),
     )
@@ -153,7 +155,7 @@ def test_tpm_signs_anew_for_each_certificate(tmp_path: Path, emulator: Emulator)
 
 def test_member_of_a_mirror_signs_under_its_own_id(tmp_path: Path, emulator: Emulator) -> None:
     """Its key is shown beforehand, and the member beside it signs nothing."""
-    sink = mirror(tmp_path, emulator)
+    sink = mirror(tmp_path, ("tpm2", str(emulator.socket)), ("file", "there"))
     world = opened(tmp_path, sink)
     status = sink_status(sink, epoch=FIRST, created_at=world.keeper.now(), now=world.keeper.now())
     name = status.members[0].key
@@ -170,9 +172,27 @@ def test_member_of_a_mirror_signs_under_its_own_id(tmp_path: Path, emulator: Emu
     world.close()
 
 
+def test_each_tpm_of_a_mirror_signs_with_its_own_key(tmp_path: Path, emulator: Emulator) -> None:
+    """Of two, both are carried, and an auditor is to have been given both names."""
+    second = Emulator()
+    sink = mirror(tmp_path, *(("tpm2", str(each.socket)) for each in (emulator, second)))
+    names = {name.hex() for name in sink.signers().values()}
+    assert len(names) == 2
+    world = opened(tmp_path, sink)
+    bundle = destroyed(world)
+    report = checked(bundle, world, *names)
+    assert report.failed == ()
+    assert {each.key for each in sinks_of(report)} == names
+    assert report.check("sink").sentence.count("one index holds epoch 2") == 2
+    assert checked(bundle, world, min(names)).failed == ("sink key",)
+    sink.close()
+    world.close()
+    second.close()
+
+
 def test_mirror_asks_no_member_that_signs_nothing(tmp_path: Path, emulator: Emulator) -> None:
     """Nor one that it has not."""
-    sink = mirror(tmp_path, emulator)
+    sink = mirror(tmp_path, ("tpm2", str(emulator.socket)), ("file", "there"))
     assert isinstance(sink, Attesting)
     (signer,) = signers_of(sink)
     others = {each.sink_id for each in sink.parts()} - {signer}
