@@ -151,7 +151,7 @@ def test_sink_that_cannot_drop_leaves_it_waiting_and_late_across_restarts(
         stands = world.purging.status.of(a.id)
         assert stands.missed
         assert stands.reason == "its stripes wait for the sink's next rotation"
-        assert [(volume, due) for volume, due, _ in world.missed] == [(a.id, stands.due_at)]
+        assert [(each.volume, each.due_at) for each in world.missed] == [(a.id, stands.due_at)]
         assert world.purging.status.pool().missed == ["a"]
         world.close()
     again = World(world.disks, copy_catalog(world.folder, tmp_path / "again"), seed=2)
@@ -176,7 +176,7 @@ def test_sink_that_rations_its_rotations_makes_purging_wait(
     assert world.keeper.epoch == 1
     later(world, 12)
     world.purging.turn()
-    assert [each[0] for each in world.missed] == [a.id]
+    assert [each.volume for each in world.missed] == [a.id]
     later(world, 12)
     world.purging.turn()
     assert world.keeper.epoch == 2

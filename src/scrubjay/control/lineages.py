@@ -19,6 +19,7 @@ from scrubjay.control.records import (
     BranchRecord,
     CheckpointRecord,
     LineageRecord,
+    PurgeRecord,
     RemainsRecord,
     VolumeRecord,
     branch_key,
@@ -64,5 +65,16 @@ def blank(
     change.put(remains_key(used), encode(remains))
     lineage = new_lineage(change, TenantNo(record.tenant))
     return msgspec.structs.replace(
-        record, lineage=lineage, branch=FIRST_BRANCH, checkpoint=NO_CHECKPOINT, purge=None
+        record,
+        lineage=lineage,
+        branch=FIRST_BRANCH,
+        checkpoint=NO_CHECKPOINT,
+        purge=_missed_before(record.purge, now),
     )
+
+
+def _missed_before(purge: PurgeRecord | None, now: dt.datetime) -> PurgeRecord | None:
+    """Return what outlives an attachment: that deadlines were missed is never hidden."""
+    if purge is None or not purge.missed:
+        return None
+    return PurgeRecord(told_at=now, missed=purge.missed, missed_due=purge.missed_due)

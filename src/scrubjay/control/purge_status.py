@@ -6,6 +6,7 @@ Every date errs to the early side: what is late stays late in every status until
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from scrubjay.base.ids import LineageNo, VolumeId
@@ -61,12 +62,18 @@ class PurgeStatus:
     def every(self) -> dict[VolumeId, VolumePurge]:
         """Return how each volume stands whose end is not decided."""
         with self._keeper.reading() as view:
-            dates = given_up(view)
-            return {
-                volume: self._of(view, volume, record, dates)
-                for volume, record in view.volumes()
-                if record.state == "ready"
-            }
+            return self.standing(view, view.volumes())
+
+    def standing(
+        self, view: View, volumes: Iterable[tuple[VolumeId, VolumeRecord]]
+    ) -> dict[VolumeId, VolumePurge]:
+        """Return how each of these stands whose end is not decided, as a view has it."""
+        dates = given_up(view)
+        return {
+            volume: self._of(view, volume, record, dates)
+            for volume, record in volumes
+            if record.state == "ready"
+        }
 
     def pool(self) -> PoolPurge:
         """Return how the pool stands."""

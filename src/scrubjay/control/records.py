@@ -143,6 +143,10 @@ class PurgeRecord(Record, frozen=True):
     """Since when the oldest is dead that is not given up to be forgotten yet."""
     moved_bytes: U64 = 0
     """Moved in the volume's life, in order to purge."""
+    missed: U64 = 0
+    """Deadlines missed in the volume's life."""
+    missed_due: Moment | None = None
+    """Of the last one that was told: it is told once."""
 
 
 class VolumeRecord(Record, frozen=True):
