@@ -40,6 +40,7 @@ from scrubjay.control.keeper import Change, Keeper
 from scrubjay.control.ledger import read_frontier
 from scrubjay.control.looking import ended
 from scrubjay.control.operations import Operations
+from scrubjay.control.purge_totals import add_ended
 from scrubjay.control.records import (
     ClosingRecord,
     DestructionRecord,
@@ -470,6 +471,9 @@ def _take_out(
     remains = RemainsRecord(
         tenant=volume.tenant, volume=gone, forgotten_at=now, scrub_first=doomed.scrub_first
     )
+    if volume.purge is not None:
+        moved_bytes, missed = volume.purge.moved_bytes, volume.purge.missed
+        add_ended(change, TenantNo(volume.tenant), moved_bytes=moved_bytes, missed=missed)
     change.put(birth_key(gone), encode(msgspec.structs.replace(birth, destruction=end)))
     change.put(remains_key(lineage), encode(remains))
     change.delete(volume_key(gone))

@@ -25,6 +25,7 @@ from scrubjay.control.directory import (
 )
 from scrubjay.control.keeper import Change, Keeper
 from scrubjay.control.ledger import read_frontier, write_frontier
+from scrubjay.control.purge_totals import add_ended
 from scrubjay.control.records import (
     CheckpointRecord,
     PurgeRecord,
@@ -139,6 +140,9 @@ class Leases:
             if record.keys == "tree":  # of others the keys are gone already, with the exporter's
                 await_forgetting(change, LineageNo(record.lineage), checkpoint.purged, freed)
             purge = _told(checkpoint.purged, self._keeper.now(), before=record.purge)
+            if record.purge and purge.moved_bytes < record.purge.moved_bytes:  # a reset began anew
+                tenant = TenantNo(record.tenant)
+                add_ended(change, tenant, moved_bytes=record.purge.moved_bytes)
             renewed = msgspec.structs.replace(record, checkpoint=named, purge=purge)
             change.put(volume_key(volume), encode(renewed))
         return self._keeper.free_percent

@@ -14,6 +14,7 @@ import msgspec
 
 from scrubjay.base.ids import BranchNo, LineageNo, TenantNo, VolumeId
 from scrubjay.control.keeper import Change
+from scrubjay.control.purge_totals import add_ended
 from scrubjay.control.records import (
     POOL_KEY,
     BranchRecord,
@@ -61,6 +62,9 @@ def blank(
     used = LineageNo(record.lineage)
     if change.lineage(used).next_segment == 1:
         return record
+    if record.purge is not None:
+        moved_bytes = record.purge.moved_bytes
+        add_ended(change, TenantNo(record.tenant), moved_bytes=moved_bytes)
     remains = RemainsRecord(tenant=record.tenant, volume=volume, forgotten_at=now)
     change.put(remains_key(used), encode(remains))
     lineage = new_lineage(change, TenantNo(record.tenant))

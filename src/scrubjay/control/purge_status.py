@@ -6,12 +6,13 @@ Every date errs to the early side: what is late stays late in every status until
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from scrubjay.base.ids import LineageNo, VolumeId
+from scrubjay.base.ids import LineageNo, TenantNo, VolumeId
 from scrubjay.control.keeper import Keeper
 from scrubjay.control.liveness import Liveness
+from scrubjay.control.purge_totals import PurgeTotals, purge_totals
 from scrubjay.control.records import VolumeRecord, at
 from scrubjay.control.stripes import every_waiting
 from scrubjay.control.view import View
@@ -44,7 +45,15 @@ class PoolPurge:
     due_at: dt.datetime | None
     missed: list[str]
     """Names of the volumes of which something should have been forgotten by now."""
-    moved_bytes: int
+    missed_deadlines: int
+    """Since the pool was made, in volumes that are no more as well."""
+    moved_by_tenant: Mapping[TenantNo, int]
+    """Bytes, likewise; of tenants that are closed too."""
+
+    @property
+    def moved_bytes(self) -> int:
+        """What was moved in order to purge, for all tenants."""
+        return sum(self.moved_by_tenant.values())
 
 
 class PurgeStatus:
@@ -81,6 +90,7 @@ class PurgeStatus:
         with self._keeper.reading() as view:
             limit = within(view)
             missed = [view.volume(volume).name for volume, one in every.items() if one.missed]
+            totals = purge_totals(view)
             masks = [mask for _, _, waiting in every_waiting(view) for mask in waiting.masks]
         dates = [one.waiting_since for one in every.values() if one.waiting_since]
         return PoolPurge(
@@ -89,8 +99,14 @@ class PurgeStatus:
             waiting_since=min(dates, default=None),
             due_at=min(dates) + limit if dates else None,
             missed=sorted(missed),
-            moved_bytes=sum(one.moved_bytes for one in every.values()),
+            missed_deadlines=totals.missed.total(),
+            moved_by_tenant=totals.moved_bytes,
         )
+
+    def totals(self) -> PurgeTotals:
+        """Return what purging did for each tenant since the pool was made."""
+        with self._keeper.reading() as view:
+            return purge_totals(view)
 
     def inside(self, volume: VolumeId, record: VolumeRecord) -> dt.datetime | None:
         """Return since when something may be dead in a volume that it has not given up."""
