@@ -40,6 +40,7 @@ def give_up(
     freed: tuple[int, ...] = (),
     dead_h: int = 0,
     waiting_h: int | None = None,
+    clean: bool = True,
 ) -> None:
     """Commit a checkpoint that gives these up; what died in them did so hours ago."""
     now_s = world.clock.now // 10**9
@@ -49,7 +50,7 @@ def give_up(
         0 if waiting_h is None else now_s - waiting_h * 3600,
         5000,
     )
-    checkpoint = Checkpoint(Entry(1), 1, True, 0, (), purged)
+    checkpoint = Checkpoint(Entry(1), 1, clean, 0, (), purged)
     world.leases.commit(
         written.id, written.epoch, checkpoint, freed=[SegmentId(each) for each in freed]
     )

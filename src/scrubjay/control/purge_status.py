@@ -6,7 +6,7 @@ Every date errs to the early side: what is late stays late in every status until
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from scrubjay.base.ids import LineageNo, TenantNo, VolumeId
@@ -17,7 +17,7 @@ from scrubjay.control.records import VolumeRecord, at
 from scrubjay.control.stripes import every_waiting
 from scrubjay.control.view import View
 
-__all__ = ["PoolPurge", "PurgeStatus", "VolumePurge", "given_up", "within"]
+__all__ = ["PoolPurge", "PurgeStatus", "VolumePurge", "dead_since", "given_up", "within"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +110,7 @@ class PurgeStatus:
 
     def inside(self, volume: VolumeId, record: VolumeRecord) -> dt.datetime | None:
         """Return since when something may be dead in a volume that it has not given up."""
-        told = record.purge
-        if record.keys == "memory" and not self._liveness.attached(volume):
-            return None  # its keys ended with its exporter
-        if told is None:  # never committed, or by a version that did not purge
-            return record.created_at if record.checkpoint.root else None
-        if told.waiting_since or record.checkpoint.clean or self._liveness.attached(volume):
-            return told.waiting_since
-        return told.told_at  # it ended without a last checkpoint: the log may know more
+        return _inside(record, lambda: self._liveness.attached(volume))
 
     def _of(
         self,
@@ -146,15 +139,38 @@ class PurgeStatus:
         )
 
 
+def dead_since(view: View, record: VolumeRecord, *, attached: bool) -> dt.datetime | None:
+    """Return since when the oldest may be dead in a volume that is about to be forgotten whole.
+
+    `attached` says whether its exporter was there for as long as the volume lived. None:
+    everything that was ever dead in it is forgotten already.
+    """
+    lineage = LineageNo(record.lineage)
+    dates = (_inside(record, lambda: attached), given_up(view, of=lineage).get(lineage))
+    return min((each for each in dates if each), default=None)
+
+
 def within(view: View) -> dt.timedelta:
     """Return how long dead bytes of a living volume may stay readable."""
     return dt.timedelta(seconds=view.policy().purge_within_s)
 
 
-def given_up(view: View) -> dict[LineageNo, dt.datetime]:
+def given_up(view: View, *, of: LineageNo | None = None) -> dict[LineageNo, dt.datetime]:
     """Return since when the oldest is dead that each lineage has given up, where it is data."""
     oldest: dict[LineageNo, int] = {}
-    for lineage, _, waiting in every_waiting(view):
+    for lineage, _, waiting in every_waiting(view, of=of):
         if waiting.since_s:
             oldest[lineage] = min(oldest.get(lineage, waiting.since_s), waiting.since_s)
     return {lineage: at(since_s * 1_000_000_000) for lineage, since_s in oldest.items()}
+
+
+def _inside(record: VolumeRecord, attached: Callable[[], bool]) -> dt.datetime | None:
+    """Return since when something may be dead in a volume that it has not given up."""
+    told = record.purge
+    if record.keys == "memory" and not attached():
+        return None  # its keys ended with its exporter
+    if told is None:  # never committed, or by a version that did not purge
+        return record.created_at if record.checkpoint.root else None
+    if told.waiting_since or record.checkpoint.clean or attached():
+        return told.waiting_since
+    return told.told_at  # it ended without a last checkpoint: the log may know more

@@ -200,6 +200,10 @@ class DestructionRecord(Record, frozen=True):
     """Slots that were freed since, by all that was cleared away so far."""
     certificate: _Digest = ""
     """Digest of the certificate's first stage; "" before it is issued."""
+    dead_since: Moment | None = None
+    """Since when the oldest was dead inside that was not forgotten yet; None: nothing was."""
+    purges_missed: U64 = 0
+    """Deadlines of purging that it missed while it lived."""
 
 
 class BirthRecord(Record, frozen=True):
