@@ -234,6 +234,7 @@ class FakeExporters:
     locks: dict[VolumeId, int] = field(default_factory=dict)
     calls: list[tuple[str, VolumeId]] = field(default_factory=list)
     fails: dict[str, ScrubjayError] = field(default_factory=dict)
+    within_s: dict[VolumeId, list[int]] = field(default_factory=dict)
 
     def start(self, start: Start) -> None:
         """Take the lock, as an exporter does."""
@@ -261,6 +262,11 @@ class FakeExporters:
     def resize(self, volume: VolumeId, *, size_bytes: int) -> None:
         """Note it."""
         self._call("resize", volume)
+
+    def purge_within(self, volume: VolumeId, *, within_s: int) -> None:
+        """Note what was said last, and how often."""
+        self._call("purge_within", volume)
+        self.within_s.setdefault(volume, []).append(within_s)
 
     def reset(self, volume: VolumeId) -> None:
         """Note it."""

@@ -227,6 +227,45 @@ def test_volume_that_ended_without_a_checkpoint_may_hold_more_than_it_said(world
     assert stands.waiting_since < world.keeper.now() - dt.timedelta(hours=25)
 
 
+def test_changed_policy_is_told_to_exporters_that_serve(world: World, tmp_path: Path) -> None:
+    """Each hears it once, and at each change; the next daemon tells them once more."""
+    a, b = (world.written(name, tenant="acme") for name in ("a", "b"))
+    world.attachments.detach("b")
+    for _ in range(3):
+        world.purging.turn()
+    assert world.exporters.within_s == {a.id: [86_400]}
+    world.policies.change(world.keeper.pool_id, {"purge_within_s": 3600})
+    for _ in range(3):
+        world.purging.turn()
+    assert world.exporters.within_s == {a.id: [86_400, 3600]}
+    world.attachments.attach("b")
+    world.purging.turn()
+    world.attachments.detach("b")
+    world.attachments.attach("b")  # by another policy, as far as anybody knows
+    world.purging.turn()
+    assert world.exporters.within_s == {a.id: [86_400, 3600], b.id: [3600, 3600]}
+    exporters = world.exporters
+    world.database.close()
+    again = World(world.disks, copy_catalog(world.folder, tmp_path / "again"), seed=2)
+    again.liveness = again.purging._liveness = world.liveness  # noqa: SLF001 - exporters go on
+    again.attachments._liveness = world.liveness  # noqa: SLF001 - as above
+    again.attachments._exporters = exporters  # noqa: SLF001 - as above
+    again.purging.turn()
+    assert exporters.within_s[a.id] == [86_400, 3600, 3600]
+    again.close()
+
+
+def test_exporter_that_does_not_hear_is_told_at_the_next_turn(world: World) -> None:
+    """And it keeps nobody else from hearing."""
+    a = world.written("a", tenant="acme")
+    world.exporters.fails["purge_within"] = Unavailable("exporter: away")
+    world.purging.turn()
+    assert world.exporters.within_s == {}
+    del world.exporters.fails["purge_within"]
+    world.purging.turn()
+    assert world.exporters.within_s == {a.id: [86_400]}
+
+
 def test_destroyed_volume_leaves_no_waiting_stripes(world: World) -> None:
     """They go with everything else; a batch that still names them is harmless."""
     a = world.written("a", tenant="acme")

@@ -82,6 +82,8 @@ class Purging:
         """Committed, but not known to be dropped by the sink."""
         self._tended: dict[VolumeId, dt.datetime] = {}
         """Served for their purging alone, since when."""
+        self._told: dict[VolumeId, tuple[int, int]] = {}
+        """(attach epoch, `purge_within` in seconds) of which each exporter was told."""
         self._last = keeper.now()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="purging")
@@ -105,6 +107,7 @@ class Purging:
         finally:
             self._tend()
             note_missed_purges(self._keeper, self.status, self._on_missed)
+            self._tell_within()
 
     def carry_out(self) -> bool:
         """Forget a batch of what was given up, in one rotation; return whether that was done."""
@@ -173,7 +176,7 @@ class Purging:
             except ScrubjayError as error:
                 _log.error("purging.failed", error=error.message, hint=error.hint)
 
-    # --- volumes that nobody has attached --------------------------------------------------
+    # --- exporters, and volumes that nobody has attached -----------------------------------
 
     def _tend(self) -> None:
         """Serve those that are due for as long as it takes, a few at a time."""
@@ -200,6 +203,29 @@ class Purging:
     def _rest(self, volume: VolumeId) -> None:
         del self._tended[volume]
         self._attachments.rest(volume)
+
+    def _tell_within(self) -> None:
+        """Tell exporters by when to purge: each once by this daemon, and where that changed.
+
+        They heard it when they attached, perhaps from another daemon, and it may be another now.
+        """
+        with self._keeper.reading() as view:
+            within_s = view.policy().purge_within_s
+            wanted = {
+                volume: (record.attach_epoch, within_s)
+                for volume, record in view.volumes()
+                if record.state == "ready" and self._liveness.attached(volume)
+            }
+        self._told = {v: each for v, each in self._told.items() if wanted.get(v) == each}
+        for volume in wanted.keys() - self._told.keys():
+            if self._stopping.is_set():
+                return
+            try:
+                self._attachments.tell_purge_within(volume, within_s=within_s)
+            except ScrubjayError as error:  # it is told at the next turn
+                _log.warning("exporter.not_told", volume=str(volume), error=error.message)
+            else:
+                self._told[volume] = wanted[volume]
 
     def _attempt(self, step: Callable[[VolumeId], None], volume: VolumeId) -> None:
         try:
