@@ -78,7 +78,7 @@ def certify_forgotten(facts: Facts, signer: Signer) -> Certificate:
     )
     purge = _deadline(
         "purge_within",
-        from_at=min((each.end.decided_at for each in facts.subjects), default=facts.forgotten_at),
+        from_at=_purging_from(facts),
         within_s=facts.purge_within_s,
         met_at=facts.forgotten_at,
         now=facts.issued_at,
@@ -156,6 +156,12 @@ def certify_scrubbed(facts: ScrubFacts, first: Certificate, signer: Signer) -> C
     )
     check_scrubbing(before, first.digest, predicate)
     return _certify(predicate, before.subject, signer)
+
+
+def _purging_from(facts: Facts) -> dt.datetime:
+    """Return since when the oldest was dead: inside of a volume, or as one whose end is decided."""
+    dates = [each.end.decided_at for each in facts.subjects] or [facts.forgotten_at]
+    return min(dates if facts.dead_since is None else [*dates, facts.dead_since])
 
 
 def _certify(predicate: Predicate, subject: tuple[SubjectName, ...], signer: Signer) -> Certificate:

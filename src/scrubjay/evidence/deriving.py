@@ -73,14 +73,16 @@ def deadline_state(
 def meaning_of(deadline: Deadline) -> str:
     """Return what a deadline's being met means, to follow its name and state; "" if nothing more.
 
-    A destruction says nothing of what upkeep did inside a volume that lived.
+    A destruction says nothing of what upkeep had forgotten inside a volume that lived; it does
+    of what was dead there and was not forgotten yet.
     """
     if deadline.name != "purge_within" or deadline.met_at is None:
         return ""
     when = "by then" if deadline.state == "met" else "only later"
     return (
         f" (the volumes were forgotten whole {when}, and with them whatever had been overwritten "
-        "inside; nothing is said of what was forgotten inside while they lived)"
+        f"inside; it is counted from {spell(deadline.from_at)}; nothing is said of what was "
+        "forgotten inside while they lived)"
     )
 
 

@@ -94,7 +94,7 @@ def _times(predicate: Predicate) -> str:
                 ("issued", predicate.issued_at),
             ]
         )
-    decided_at = min(each.end.decided_at for each in predicate.subjects)
+    decided_at = _decided_at(predicate)
     withheld_at = max(each.end.withheld_at for each in predicate.subjects)
     for look in predicate.verified:
         since = withheld_at if look.kind == "sink" else decided_at
@@ -185,6 +185,9 @@ def _deadlines(predicate: Predicate) -> str:
         _in_order([("met", each.met_at or each.from_at), ("issued", predicate.issued_at)])
     if scrub.from_at != _forgotten_at(predicate):
         raise Invalid("scrub_within does not begin when the keys were forgotten")
+    purge = named.get("purge_within")
+    if purge and isinstance(predicate, Forgotten) and purge.from_at > _decided_at(predicate):
+        raise Invalid("purge_within begins later than the first end was decided")
     if scrub.met_at != _scrubbed_at(predicate):
         raise Invalid("scrub_within is not met when the last medium was sampled")
     return " ".join(
@@ -272,6 +275,11 @@ def _forgotten_at(predicate: Predicate) -> dt.datetime:
     if isinstance(predicate, Scrubbed):
         return predicate.forgotten_at
     return predicate.destruction.forgotten_at
+
+
+def _decided_at(predicate: Forgotten) -> dt.datetime:
+    """Return when the first volume's end was decided: as a whole it was dead from then on."""
+    return min(each.end.decided_at for each in predicate.subjects)
 
 
 def _scrubbed_at(predicate: Predicate) -> dt.datetime | None:
