@@ -183,7 +183,7 @@ class Looking:
         A closing names volumes too that ended before, each by a rotation of its own.
         """
         ends = [each for each in self._ends(record) if each.epoch_after == record.epoch_after]
-        return min((each.dead_since for each in ends if each.dead_since), default=None)
+        return min((each.dead_since or each.decided_at for each in ends), default=None)
 
     def logged(self, record: CertificateRecord, *, since: dt.datetime) -> tuple[str, ...]:
         """Return what was recorded beside."""

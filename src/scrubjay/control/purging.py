@@ -41,7 +41,8 @@ from scrubjay.sinks.sink import Sink
 
 __all__ = ["Purging"]
 
-_LOOK_S = 60.0
+_LOOK_S, _LOOKS = 60.0, 24
+"""Looks are this far apart at most, and there are so many within a deadline at least."""
 _BATCH = dt.timedelta(hours=1)
 """Between two batches, unless a deadline is nearer than a sixth of `purge_within`."""
 _SEGMENTS_MAX = 1024
@@ -170,11 +171,17 @@ class Purging:
         return self._sink.budget().wait_s(rotations=rotations, age_s=age.total_seconds())
 
     def _run(self) -> None:
-        while not self._stopping.wait(_LOOK_S):
+        while not self._stopping.wait(self._pause_s()):
             try:
                 self.turn()
             except ScrubjayError as error:
                 _log.error("purging.failed", error=error.message, hint=error.hint)
+
+    def _pause_s(self) -> float:
+        """Return when to look again: often enough that a short deadline is not missed by it."""
+        with suppress(ScrubjayError), self._keeper.reading() as view:
+            return min(_LOOK_S, within(view).total_seconds() / _LOOKS)
+        return _LOOK_S
 
     # --- exporters, and volumes that nobody has attached -----------------------------------
 

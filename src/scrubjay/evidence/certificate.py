@@ -14,7 +14,14 @@ from typing import Literal
 
 from scrubjay import __version__
 from scrubjay.base.errors import Invalid
-from scrubjay.evidence.deriving import deadline_state, due_at, grade_of, has_passed, is_erased
+from scrubjay.evidence.deriving import (
+    deadline_state,
+    decided_at,
+    due_at,
+    grade_of,
+    has_passed,
+    is_erased,
+)
 from scrubjay.evidence.dsse import Envelope, digest_of, seal_envelope
 from scrubjay.evidence.entries import ForgettingEntry, ScrubbedEntry, pack_entry
 from scrubjay.evidence.facts import Facts, Held, Kept, Looked, Medium, ScrubFacts
@@ -160,8 +167,10 @@ def certify_scrubbed(facts: ScrubFacts, first: Certificate, signer: Signer) -> C
 
 def _purging_from(facts: Facts) -> dt.datetime:
     """Return since when the oldest was dead: inside of a volume, or as one whose end is decided."""
-    dates = [each.end.decided_at for each in facts.subjects] or [facts.forgotten_at]
-    return min(dates if facts.dead_since is None else [*dates, facts.dead_since])
+    if not facts.subjects:
+        return facts.forgotten_at
+    decided = decided_at(facts.scope, facts.subjects)
+    return decided if facts.dead_since is None else min(decided, facts.dead_since)
 
 
 def _certify(predicate: Predicate, subject: tuple[SubjectName, ...], signer: Signer) -> Certificate:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 from scrubjay.evidence.statement import (
     Copy,
@@ -11,12 +12,14 @@ from scrubjay.evidence.statement import (
     Deadline,
     DeadlineState,
     SinkDropped,
+    Subject,
     Verification,
     Worth,
 )
 
 __all__ = [
     "deadline_state",
+    "decided_at",
     "due_at",
     "grade_of",
     "has_passed",
@@ -84,6 +87,16 @@ def meaning_of(deadline: Deadline) -> str:
         f"inside; it is counted from {spell(deadline.from_at)}; nothing is said of what was "
         "forgotten inside while they lived)"
     )
+
+
+def decided_at(scope: Literal["volumes", "tenant"], subjects: Sequence[Subject]) -> dt.datetime:
+    """Return when the first of the ends was decided that one forgetting carried out.
+
+    A closing names volumes too that had ended before, each by a forgetting of its own; of
+    those that it ended itself the decision is the last one.
+    """
+    dates = [each.end.decided_at for each in subjects]
+    return max(dates) if scope == "tenant" else min(dates)
 
 
 def grade_of(sinks: Sequence[SinkDropped], inventory: Sequence[Copy]) -> tuple[Worth, str]:

@@ -15,6 +15,7 @@ from functools import partial
 from scrubjay.base.errors import Invalid
 from scrubjay.evidence.deriving import (
     deadline_state,
+    decided_at,
     due_at,
     grade_of,
     is_erased,
@@ -94,10 +95,10 @@ def _times(predicate: Predicate) -> str:
                 ("issued", predicate.issued_at),
             ]
         )
-    decided_at = _decided_at(predicate)
+    first = min(each.end.decided_at for each in predicate.subjects)
     withheld_at = max(each.end.withheld_at for each in predicate.subjects)
     for look in predicate.verified:
-        since = withheld_at if look.kind == "sink" else decided_at
+        since = withheld_at if look.kind == "sink" else first
         _in_order([("withheld", since), ("looked", look.at), ("issued", predicate.issued_at)])
     return f"Decided, withheld, forgotten at {spell(forgotten_at)}, issued: in this order."
 
@@ -186,8 +187,10 @@ def _deadlines(predicate: Predicate) -> str:
     if scrub.from_at != _forgotten_at(predicate):
         raise Invalid("scrub_within does not begin when the keys were forgotten")
     purge = named.get("purge_within")
-    if purge and isinstance(predicate, Forgotten) and purge.from_at > _decided_at(predicate):
-        raise Invalid("purge_within begins later than the first end was decided")
+    if purge and isinstance(predicate, Forgotten):
+        decided = decided_at(predicate.scope, predicate.subjects)
+        if purge.from_at > decided:
+            raise Invalid("purge_within begins later than the first end was decided")
     if scrub.met_at != _scrubbed_at(predicate):
         raise Invalid("scrub_within is not met when the last medium was sampled")
     return " ".join(
@@ -275,11 +278,6 @@ def _forgotten_at(predicate: Predicate) -> dt.datetime:
     if isinstance(predicate, Scrubbed):
         return predicate.forgotten_at
     return predicate.destruction.forgotten_at
-
-
-def _decided_at(predicate: Forgotten) -> dt.datetime:
-    """Return when the first volume's end was decided: as a whole it was dead from then on."""
-    return min(each.end.decided_at for each in predicate.subjects)
 
 
 def _scrubbed_at(predicate: Predicate) -> dt.datetime | None:
