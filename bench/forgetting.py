@@ -161,6 +161,9 @@ class _NoExporters:
     def resize(self, volume: VolumeId, *, size_bytes: int) -> None:
         """Have nobody to tell."""
 
+    def purge_within(self, volume: VolumeId, *, within_s: int) -> None:
+        """Have nobody to tell."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Plane:

@@ -1,17 +1,12 @@
-"""What purging costs: CPU under random overwrites, and bytes written to forget a stripe.
-
-    python -m bench.purging FOLDER
+"""What purging costs: throughput under random overwrites, and bytes written and moved.
 
 The volume is served by an engine of its own in this process, with its steward, over a pool
-file in FOLDER. While purging is on, its clock runs so quickly that something is always due,
-and of the allowance only the share of the volume's own writes is left: what is measured is
-that share, used up as far as there is something to move. Turns alternate, since times on a
-busy machine drift.
+file in the bench's folder. While purging is on, its clock runs so quickly that something is
+always due, and of the allowance only the share of the volume's own writes is left: what is
+measured is that share, used up as far as there is something to move. Turns alternate, since
+times drift.
 """
 
-import statistics
-import sys
-import tempfile
 import threading
 import time
 import uuid
@@ -19,11 +14,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from statistics import median
 
-from scrubjay.base.errors import NoSpace
+from bench.day import play
+from bench.extent import Extent, Report
+from scrubjay.base.errors import NoSpace, Unavailable
 from scrubjay.base.ids import BranchNo, Entry, LineageNo, SegmentId, Slot, TenantNo, VolumeId
-from scrubjay.base.units import GIB, MIB, SECTOR_BYTES, SEGMENT_BYTES, SLOTS_OFFSET_BYTES, TIB
-from scrubjay.engine import purging
+from scrubjay.base.units import GIB, KIB, MIB, SECTOR_BYTES, SEGMENT_BYTES, SLOTS_OFFSET_BYTES, TIB
+from scrubjay.engine import purging as engine
 from scrubjay.engine.disk import Disk
 from scrubjay.engine.lessor import GROUP_SEGMENTS, Attachment, Checkpoint, Grant
 from scrubjay.export.arena import Arena
@@ -33,7 +31,7 @@ from scrubjay.keys.path import Numbers
 from scrubjay.keys.tree import KeyTree
 from scrubjay.media.file import PoolFile
 
-__all__ = ["bytes_to_forget_a_stripe", "main", "overwriting"]
+__all__ = ["purging"]
 
 VOLUME_BYTES = GIB
 SLOTS = 3 * VOLUME_BYTES // SEGMENT_BYTES
@@ -78,6 +76,14 @@ class Pool:
         return Grant(SegmentId(segment), Slot(self.places[segment]), key)
 
 
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """How quickly, and with how much of the processor, sectors were overwritten."""
+
+    iops: float
+    cpu_us: float
+
+
 class Run:
     """A disk, its steward, and a clock that can be hurried."""
 
@@ -110,11 +116,8 @@ class Run:
         for at in range(0, VOLUME_BYTES, MIB):
             self._write([(at // SECTOR_BYTES, MIB // SECTOR_BYTES)], piece)
 
-    def turn(self, *, purging: bool) -> float:
-        """Overwrite at random for some seconds; return the process's CPU time per write, in us.
-
-        Not the rate: on a machine that others use as well that says little.
-        """
+    def turn(self, *, purging: bool) -> Turn:
+        """Overwrite at random for some seconds."""
         self.on = purging
         piece = memoryview(self._random.randbytes(SECTOR_BYTES))
         sectors, done, start_s = VOLUME_BYTES // SECTOR_BYTES, 0, time.monotonic()
@@ -123,7 +126,8 @@ class Run:
             batch = [(self._random.randrange(sectors), 1) for _ in range(BATCH)]
             self._write(batch, piece)
             done += BATCH
-        return 1e6 * (time.process_time() - cpu_s) / done
+        took_s, cpu_s = time.monotonic() - start_s, time.process_time() - cpu_s
+        return Turn(iops=done / took_s, cpu_us=1e6 * cpu_s / done)
 
     def _write(self, extents: Sequence[tuple[int, int]], data: memoryview) -> None:
         disk = self.disk
@@ -148,25 +152,32 @@ class Run:
         return int(self._now_s)
 
 
-def overwriting(folder: Path) -> tuple[float, float, int]:
-    """Return CPU us per write without and with purging (medians), and the bytes that it moved."""
-    purging.ALLOWANCE_BYTES_MIN, purging.SHARE = 16 * MIB, 1 << 60
-    run = Run(folder / "pool")
+def overwriting(folder: Path) -> tuple[Turn, Turn]:
+    """Return medians of the turns without purging, and of those with it."""
+    usual = engine.ALLOWANCE_BYTES_MIN, engine.SHARE
+    engine.ALLOWANCE_BYTES_MIN, engine.SHARE = 16 * MIB, 1 << 60
+    run = Run(folder / "purged")
     thread = threading.Thread(target=run.steward.run, daemon=True)
     thread.start()
+    turns: dict[bool, list[Turn]] = {False: [], True: []}
     try:
         run.fill()
         run.turn(purging=True)
-        rates: dict[bool, list[float]] = {False: [], True: []}
         for turn in range(2 * TURNS):
             on = bool(turn % 2) ^ bool(turn // 2 % 2)
-            rates[on].append(run.turn(purging=on))
-        moved_bytes = run.disk.counters.purge_moved_bytes
-        print("turns:", {on: [round(each) for each in every] for on, every in rates.items()})
+            turns[on].append(run.turn(purging=on))
+        if not run.disk.counters.purge_moved_bytes:
+            raise Unavailable("purging: moved nothing, expected something to be due")
     finally:
         run.steward.close()
         thread.join()
-    return statistics.median(rates[False]), statistics.median(rates[True]), moved_bytes
+        (folder / "purged").unlink()
+        engine.ALLOWANCE_BYTES_MIN, engine.SHARE = usual
+    return _median(turns[False]), _median(turns[True])
+
+
+def _median(turns: Sequence[Turn]) -> Turn:
+    return Turn(median(each.iops for each in turns), median(each.cpu_us for each in turns))
 
 
 class Store:
@@ -217,15 +228,22 @@ def bytes_to_forget_a_stripe() -> list[int]:
     return costs
 
 
-def main(arguments: list[str]) -> int:
-    """Measure, and say it."""
+def purging(folder: Path, _extent: Extent) -> list[Report]:
+    """Answer the issue's three questions about purging inside a living volume."""
     costs = bytes_to_forget_a_stripe()
-    print(f"bytes of nodes written to forget a stripe of 1 TiB, one after another: {costs}")
-    with tempfile.TemporaryDirectory(dir=arguments[0] if arguments else None) as folder:
-        off, on, moved_bytes = overwriting(Path(folder))
-    print(f"CPU for a random overwrite of 4 KiB: {off:.1f} us without purging, {on:.1f} us with")
-    print(f"purging costs {100 * (1 - off / on):.1f} %, and moved {moved_bytes / MIB:.0f} MiB")
-    return 0
+    played = play(seed=1)
+    off, on = overwriting(folder)
+    label = "random overwrite of 4 KiB"
+    lost = 100 * (1 - on.iops / off.iops)
+    more = 100 * (on.cpu_us / off.cpu_us - 1)
+    return [
+        Report(name="forget a stripe of 1 TiB, key tree written", value=max(costs) / KIB,
+               unit="KiB", target=64),
+        Report(name=f"{label} a second for a day on 1 TiB, moved", value=played.moved_bytes / GIB,
+               unit="GiB", target=32),
+        Report(name=f"{label}, throughput given up to purging", value=lost, unit="%", target=10),
+        Report(name=f"{label}, processor time that purging adds", value=more, unit="%"),
+    ]  # fmt: skip
 
 
 def _fail(reason: str) -> None:
@@ -234,7 +252,3 @@ def _fail(reason: str) -> None:
 
 def _raise(error: Exception) -> None:
     raise error
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

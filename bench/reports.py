@@ -16,6 +16,7 @@ from bench.extent import Extent, Report
 from bench.fio import Job
 from bench.forgetting import destroying
 from bench.product import Home, server_pid
+from bench.purging import purging
 from bench.rows import FILL, WORKING_SET_BYTES
 from scrubjay.base.errors import Unavailable
 from scrubjay.base.units import GIB, MIB, SECTOR_BYTES, TIB
@@ -197,6 +198,7 @@ STUDIES = (
     Study("volumes busy at once", crowd),
     Study("neighbour of scrubbing", scrubbing),
     Study("destroy", destroying),
+    Study("purging", purging),
 )
 
 

@@ -229,6 +229,7 @@ def test_openapi_names_every_route_and_its_problems(client: httpx.Client) -> Non
     assert set(document["paths"]) == {
         "/v1/tenants",
         "/v1/tenants/{tenant}",
+        "/v1/tenants/{tenant}/purge",
         "/v1/volumes",
         "/v1/volumes/{volume}",
         "/v1/volumes/{volume}/purge",

@@ -6,8 +6,10 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from scrubjay.base.units import SEGMENT_BYTES
+from scrubjay.control.purge_deadlines import note_missed_purges
 from tests.api.rig import finished
 from tests.control.rig import World
+from tests.control.test_purging import MASK, give_up
 
 
 def _values(client: httpx.Client) -> dict[str, float]:
@@ -34,6 +36,10 @@ def test_metrics_of_a_new_pool_count_nothing_but_its_slots(client: httpx.Client)
     }
     for name in ("scrubbed_slots", "scrubbed_bytes", "scrub_failures", "scrub_deadlines_missed"):
         assert values[f"scrubjay_{name}_total"] == 0
+    for name in ("purge_deadlines_missed", "purge_moved_bytes", "tenant_purge_moved_bytes"):
+        assert sum(values[each] for each in values if each.startswith(f"scrubjay_{name}_t")) == 0
+    assert values["scrubjay_purge_oldest_wait_seconds"] == 0
+    assert values["scrubjay_purge_within_seconds"] == 86_400
     assert values["scrubjay_scrub_oldest_wait_seconds"] == 0
     assert values["scrubjay_scrub_within_seconds"] == 86_400
     assert values["scrubjay_epoch"] == 1
@@ -63,3 +69,30 @@ def test_metrics_follow_a_volume_from_attachment_to_scrubbing(
     assert values["scrubjay_scrubbed_bytes_total"] == 4 * SEGMENT_BYTES
     assert values["scrubjay_scrub_deadlines_missed_total"] == 4
     assert (values["scrubjay_epoch"], values["scrubjay_volumes"]) == (2, 0)
+
+
+def test_metrics_of_purging_follow_a_volume_beyond_its_end(
+    served: tuple[World, httpx.Client],
+) -> None:
+    """What waits and is late; what was moved for whom, which no destroy turns back."""
+    world, client = served
+    a = world.written("a", tenant="acme")
+    give_up(world, a, (2, MASK), dead_h=30)
+    values = _values(client)
+    assert values["scrubjay_purge_waiting_stripes"] == MASK.bit_count()
+    assert values["scrubjay_purge_late_volumes"] == 1
+    assert values["scrubjay_purge_oldest_wait_seconds"] >= 30 * 3600
+    assert values["scrubjay_purge_moved_bytes_total"] == 5000
+    tenant = world.tenants.find("acme").id
+    assert values[f"scrubjay_tenant_purge_moved_bytes_total {tenant}"] == 5000
+    note_missed_purges(world.keeper, world.purging.status, world.tell_missed)
+    assert _values(client)["scrubjay_purge_deadlines_missed_total"] == 1
+    finished(client, client.delete("/volumes/a").json()["id"])
+    values = _values(client)
+    assert values["scrubjay_purge_late_volumes"] == 0
+    assert values["scrubjay_purge_deadlines_missed_total"] == 1
+    assert values["scrubjay_purge_moved_bytes_total"] == 5000
+    assert values[f"scrubjay_tenant_purge_moved_bytes_total {tenant}"] == 5000
+    told = {"moved_bytes": 5000, "missed_deadlines": 1}
+    assert client.get("/tenants/acme/purge").json() == told
+    assert client.get("/tenants/nobody/purge").status_code == 404

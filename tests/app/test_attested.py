@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,9 +35,18 @@ def audited(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def test_auditor_checks_what_a_tpm_signed_without_home_and_tpm(place: Home, folder: Path) -> None:
-    """`sink show` gives the key's name beforehand; `verify --sink-key` compares it (I8)."""
+@pytest.fixture
+def emulator() -> Iterator[Emulator]:
+    """A TPM."""
     emulator = Emulator()
+    yield emulator
+    emulator.close()
+
+
+def test_auditor_checks_what_a_tpm_signed_without_home_and_tpm(
+    place: Home, folder: Path, emulator: Emulator
+) -> None:
+    """`sink show` gives the key's name beforehand; `verify --sink-key` compares it (I8)."""
     place.run("init", "--pool-size", POOL_SIZE, "--sink", f"tpm2:{emulator.socket}", "--yes")
     offline = json.loads(place.run("sink", "show", "--json").stdout)["key"]
     place.serve()
@@ -53,7 +63,7 @@ def test_auditor_checks_what_a_tpm_signed_without_home_and_tpm(place: Home, fold
     ):
         (folder / name).write_text(place.run(*words).stdout)
     place.end(signal.SIGTERM)
-    emulator.close()
+    emulator.clear()
     for name in ("c.txt", "c.html"):
         assert offline in (folder / name).read_text()
     done = audited(folder, "--sink-key", offline)

@@ -23,6 +23,8 @@ from scrubjay.app.defaults_page import render
 from scrubjay.app.home import Home
 from scrubjay.catalog.database import Database
 from scrubjay.control.records import BirthRecord
+from scrubjay.engine import purging
+from scrubjay.engine.lessor import PURGE_WITHIN_S
 from scrubjay.evidence.promises import LEDGER
 from scrubjay.export import clients
 from scrubjay.export.arena import Arena
@@ -197,6 +199,18 @@ def scrub_rates(world: World, _folder: Path) -> str:
     return ", ".join(f"{each >> 20} MiB" for each in rates)
 
 
+def purge_within(world: World, _folder: Path) -> str:
+    """What a pool without a policy of its own promises, and an exporter that is told nothing."""
+    spans = {world.scrubbing.policy().purge_within_s, PURGE_WITHIN_S}
+    return " or ".join(f"{each // 3600} h" for each in sorted(spans))
+
+
+def purge_share(_world: World, _folder: Path) -> str:
+    """What purging is allowed, as its constants say."""
+    least = f"{purging.ALLOWANCE_BYTES_MIN >> 30} GiB at least"
+    return f"1/{purging.SHARE} of live bytes a day ({least}), {purging.OWN_PERCENT} % of writes"
+
+
 def volume_keys(world: World, _folder: Path) -> str:
     """What a volume has that was made with nothing but what it needs."""
     return world.volumes.create("kept", tenant="acme", size_bytes=1 << 20).record.keys
@@ -213,6 +227,8 @@ def certified(world: World, _folder: Path) -> str:
 MEASURED: Mapping[str, Reader] = {
     "scrub.within": scrub_within,
     "scrub.rates": scrub_rates,
+    "purge.within": purge_within,
+    "purge.share": purge_share,
     "volume.keys": volume_keys,
     "certificates.issued": certified,
     "encryption.cipher": cipher,
@@ -294,6 +310,7 @@ def test_default_in_the_ledger_is_what_the_code_does(
         ("erase.sampled_pages", 8),
         ("destroy.pause", 1_000_000_000),
         ("home.sink", 0o644),
+        ("purge.share", 1024),
     ],
 )
 def test_default_that_was_changed_without_an_entry_is_found_out(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import errno
 import fcntl
 import os
@@ -21,9 +20,11 @@ from scrubjay.catalog.operations import Operations as OperationRows
 from scrubjay.control.attachments import Attachments, Start
 from scrubjay.control.births import enter_births
 from scrubjay.control.certificates import Certificates
+from scrubjay.control.deadlines import PurgeMissed
+from scrubjay.control.events import Events
 from scrubjay.control.forgetting import Forgetting
 from scrubjay.control.grounds import Ground
-from scrubjay.control.keeper import Keeper
+from scrubjay.control.keeper import Change, Keeper
 from scrubjay.control.leases import Leases
 from scrubjay.control.liveness import Liveness
 from scrubjay.control.log import Log
@@ -233,6 +234,7 @@ class FakeExporters:
     locks: dict[VolumeId, int] = field(default_factory=dict)
     calls: list[tuple[str, VolumeId]] = field(default_factory=list)
     fails: dict[str, ScrubjayError] = field(default_factory=dict)
+    within_s: dict[VolumeId, list[int]] = field(default_factory=dict)
 
     def start(self, start: Start) -> None:
         """Take the lock, as an exporter does."""
@@ -260,6 +262,11 @@ class FakeExporters:
     def resize(self, volume: VolumeId, *, size_bytes: int) -> None:
         """Note it."""
         self._call("resize", volume)
+
+    def purge_within(self, volume: VolumeId, *, within_s: int) -> None:
+        """Note what was said last, and how often."""
+        self._call("purge_within", volume)
+        self.within_s.setdefault(volume, []).append(within_s)
 
     def reset(self, volume: VolumeId) -> None:
         """Note it."""
@@ -363,13 +370,14 @@ class World:
             clock=self.clock,
         )
         self.policies = Policies(self.keeper)
-        self.missed: list[tuple[VolumeId, dt.datetime, str]] = []
+        self.missed: list[PurgeMissed] = []
+        self.events = Events(self.keeper)
         self.purging = Purging(
             self.keeper,
             self.sink,
             attachments=self.attachments,
             liveness=self.liveness,
-            on_missed=lambda *missed: self.missed.append(missed),
+            on_missed=self.tell_missed,
         )
         self.pools = Pools(
             self.keeper,
@@ -408,6 +416,12 @@ class World:
     def open_for_scrubbing(self) -> list[Medium]:
         """Return another handle of the pool's medium."""
         return [Handle(self.disks.pool)]
+
+    def tell_missed(self, change: Change, missed: PurgeMissed) -> None:
+        """Tell of a missed deadline of purging, as the daemon does, and remember it."""
+        self.log.enter_purge_missed(change, missed)
+        self.events.stage_purge_missed(change, missed)
+        self.missed.append(missed)
 
     def close(self) -> None:
         """Close the files, and nothing that a dead daemon would not."""

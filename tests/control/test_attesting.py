@@ -172,9 +172,18 @@ def test_member_of_a_mirror_signs_under_its_own_id(tmp_path: Path, emulator: Emu
     world.close()
 
 
-def test_each_tpm_of_a_mirror_signs_with_its_own_key(tmp_path: Path, emulator: Emulator) -> None:
+@pytest.fixture
+def second() -> Iterator[Emulator]:
+    """Another one."""
+    emulator = Emulator()
+    yield emulator
+    emulator.close()
+
+
+def test_each_tpm_of_a_mirror_signs_with_its_own_key(
+    tmp_path: Path, emulator: Emulator, second: Emulator
+) -> None:
     """Of two, both are carried, and an auditor is to have been given both names."""
-    second = Emulator()
     sink = mirror(tmp_path, *(("tpm2", str(each.socket)) for each in (emulator, second)))
     names = {name.hex() for name in sink.signers().values()}
     assert len(names) == 2
@@ -187,7 +196,6 @@ def test_each_tpm_of_a_mirror_signs_with_its_own_key(tmp_path: Path, emulator: E
     assert checked(bundle, world, min(names)).failed == ("sink key",)
     sink.close()
     world.close()
-    second.close()
 
 
 def test_mirror_asks_no_member_that_signs_nothing(tmp_path: Path, emulator: Emulator) -> None:

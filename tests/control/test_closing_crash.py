@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from random import Random
 
 import pytest
 
-from scrubjay.base.errors import Corrupt, Denied, NotFound
+from scrubjay.base.errors import Corrupt, NotFound
 from scrubjay.base.ids import TenantNo
 from scrubjay.control import closing
 from scrubjay.control.keeper import Change
-from scrubjay.control.opening import open_pool
-from scrubjay.control.view import View
 from scrubjay.keys import path
-from scrubjay.sinks.file import FileSink
 from tests.control.rig import (
-    SOMEWHERE,
-    Disks,
-    Hands,
-    Seeded,
-    SinkFile,
     Step,
     World,
     copy_catalog,
-    cuts,
-    everything_kept,
 )
 from tests.control.test_forgetting_crash import (
     Story,
     held,
     is_gone_without_trace,
     keys_of,
+    rotate_only,
+    views_of_the_thief,
 )
 
 ACME = TenantNo(1)
@@ -129,10 +120,6 @@ def test_closing_that_keeps_the_keys_is_found_out(
 ) -> None:
     """The crash test sees it when the tenant's node stays in the tree (I3)."""
     story = Closing(tmp_path)
-
-    def rotate_only(change: Change, _paths: object, *, epoch: int, epoch_key: bytes) -> None:
-        change.staged.rotate(epoch, epoch_key=epoch_key, root=change.staged.root)  # type: ignore[arg-type] # a number
-
     monkeypatch.setattr(Change, "forget", rotate_only)
     with pytest.raises((AssertionError, Corrupt)):
         played(story, seed)
@@ -143,18 +130,7 @@ def test_closing_that_keeps_the_keys_is_found_out(
 def test_thief_of_every_state_with_the_sink_of_today_finds_no_key(tmp_path: Path) -> None:
     """A pool of any moment opens with the sink of today only where the tenant's key is gone."""
     story = Closing(tmp_path)
-    opened = refused = 0
-    for disks in cuts(story.steps, story.before.copied()):
-        then = Disks(disks.pool.crash(everything_kept), story.after.sink)
-        sink = FileSink(SinkFile(then.copied().sink), Seeded(Random(3)), SOMEWHERE)
-        try:
-            pool = open_pool([then.pool], sink, clock=Hands(), entropy=Seeded(Random(4)))
-        except Denied:
-            refused += 1
-            continue
-        opened += 1
-        record = View(pool).closing(ACME)
+    for view in views_of_the_thief(story):
+        record = view.closing(ACME)
         assert record is not None
         assert record.epoch_after == 3
-    assert opened
-    assert refused

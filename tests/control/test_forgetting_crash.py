@@ -187,6 +187,28 @@ def test_destruction_cut_anywhere_leaves_the_volume_whole_or_gone(
     assert outcomes == {"whole", "decided", "gone"}
 
 
+def rotate_only(change: Change, _paths: object, *, epoch: Epoch, epoch_key: bytes) -> None:
+    """Rotate, and forget nothing: a bug to be planted in the place of `Change.forget`."""
+    change.staged.rotate(epoch, epoch_key=epoch_key, root=change.staged.root)
+
+
+def views_of_the_thief(story: Story) -> Iterator[View]:
+    """Yield the pool of every moment that opens with the sink of today; some do, and some not."""
+    opened = refused = 0
+    for disks in cuts(story.steps, story.before.copied()):
+        then = Disks(disks.pool.crash(everything_kept), story.after.sink)
+        sink = FileSink(SinkFile(then.copied().sink), Seeded(Random(3)), SOMEWHERE)
+        try:
+            pool = open_pool([then.pool], sink, clock=Hands(), entropy=Seeded(Random(4)))
+        except Denied:
+            refused += 1
+            continue
+        opened += 1
+        yield View(pool)
+    assert opened
+    assert refused
+
+
 class HastyEpochs(EpochKeeper):
     """Drops the old epoch before the new one is committed."""
 
@@ -214,10 +236,6 @@ def test_destruction_that_keeps_the_keys_is_found_out(
     tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The crash test sees it when records go and keys stay (I3)."""
-
-    def rotate_only(change: Change, _paths: object, *, epoch: Epoch, epoch_key: bytes) -> None:
-        change.staged.rotate(epoch, epoch_key=epoch_key, root=change.staged.root)
-
     monkeypatch.setattr(Change, "forget", rotate_only)
     monkeypatch.setattr(Certificates, "issue", lambda _: None)  # which would refuse as well
     with pytest.raises(AssertionError, match="is_without_keys"):
@@ -245,21 +263,9 @@ def test_thief_of_every_state_of_the_pool_with_the_sink_of_today_finds_no_key(
     So whoever kept all of its past, and takes the sink now, reads nothing forgotten (I3).
     """
     story = Story(tmp_path)
-    opened = refused = 0
-    for disks in cuts(story.steps, story.before.copied()):
-        then = Disks(disks.pool.crash(everything_kept), story.after.sink)
-        sink = FileSink(SinkFile(then.copied().sink), Seeded(Random(3)), SOMEWHERE)
-        try:
-            pool = open_pool([then.pool], sink, clock=Hands(), entropy=Seeded(Random(4)))
-        except Denied:
-            refused += 1
-            continue
-        opened += 1
-        view = View(pool)
+    for view in views_of_the_thief(story):
         assert view.get(volume_key(story.doomed.id)) is None
         assert view.get(birth_key(story.doomed.id)) is not None
-    assert opened
-    assert refused
 
 
 @pytest.mark.slow

@@ -40,6 +40,7 @@ def give_up(
     freed: tuple[int, ...] = (),
     dead_h: int = 0,
     waiting_h: int | None = None,
+    clean: bool = True,
 ) -> None:
     """Commit a checkpoint that gives these up; what died in them did so hours ago."""
     now_s = world.clock.now // 10**9
@@ -49,7 +50,7 @@ def give_up(
         0 if waiting_h is None else now_s - waiting_h * 3600,
         5000,
     )
-    checkpoint = Checkpoint(Entry(1), 1, True, 0, (), purged)
+    checkpoint = Checkpoint(Entry(1), 1, clean, 0, (), purged)
     world.leases.commit(
         written.id, written.epoch, checkpoint, freed=[SegmentId(each) for each in freed]
     )
@@ -151,7 +152,7 @@ def test_sink_that_cannot_drop_leaves_it_waiting_and_late_across_restarts(
         stands = world.purging.status.of(a.id)
         assert stands.missed
         assert stands.reason == "its stripes wait for the sink's next rotation"
-        assert [(volume, due) for volume, due, _ in world.missed] == [(a.id, stands.due_at)]
+        assert [(each.volume, each.due_at) for each in world.missed] == [(a.id, stands.due_at)]
         assert world.purging.status.pool().missed == ["a"]
         world.close()
     again = World(world.disks, copy_catalog(world.folder, tmp_path / "again"), seed=2)
@@ -176,7 +177,7 @@ def test_sink_that_rations_its_rotations_makes_purging_wait(
     assert world.keeper.epoch == 1
     later(world, 12)
     world.purging.turn()
-    assert [each[0] for each in world.missed] == [a.id]
+    assert [each.volume for each in world.missed] == [a.id]
     later(world, 12)
     world.purging.turn()
     assert world.keeper.epoch == 2
@@ -224,6 +225,45 @@ def test_volume_that_ended_without_a_checkpoint_may_hold_more_than_it_said(world
     assert stands.missed
     assert stands.waiting_since is not None
     assert stands.waiting_since < world.keeper.now() - dt.timedelta(hours=25)
+
+
+def test_changed_policy_is_told_to_exporters_that_serve(world: World, tmp_path: Path) -> None:
+    """Each hears it once, and at each change; the next daemon tells them once more."""
+    a, b = (world.written(name, tenant="acme") for name in ("a", "b"))
+    world.attachments.detach("b")
+    for _ in range(3):
+        world.purging.turn()
+    assert world.exporters.within_s == {a.id: [86_400]}
+    world.policies.change(world.keeper.pool_id, {"purge_within_s": 3600})
+    for _ in range(3):
+        world.purging.turn()
+    assert world.exporters.within_s == {a.id: [86_400, 3600]}
+    world.attachments.attach("b")
+    world.purging.turn()
+    world.attachments.detach("b")
+    world.attachments.attach("b")  # by another policy, as far as anybody knows
+    world.purging.turn()
+    assert world.exporters.within_s == {a.id: [86_400, 3600], b.id: [3600, 3600]}
+    exporters = world.exporters
+    world.database.close()
+    again = World(world.disks, copy_catalog(world.folder, tmp_path / "again"), seed=2)
+    again.liveness = again.purging._liveness = world.liveness  # noqa: SLF001 - exporters go on
+    again.attachments._liveness = world.liveness  # noqa: SLF001 - as above
+    again.attachments._exporters = exporters  # noqa: SLF001 - as above
+    again.purging.turn()
+    assert exporters.within_s[a.id] == [86_400, 3600, 3600]
+    again.close()
+
+
+def test_exporter_that_does_not_hear_is_told_at_the_next_turn(world: World) -> None:
+    """And it keeps nobody else from hearing."""
+    a = world.written("a", tenant="acme")
+    world.exporters.fails["purge_within"] = Unavailable("exporter: away")
+    world.purging.turn()
+    assert world.exporters.within_s == {}
+    del world.exporters.fails["purge_within"]
+    world.purging.turn()
+    assert world.exporters.within_s == {a.id: [86_400]}
 
 
 def test_destroyed_volume_leaves_no_waiting_stripes(world: World) -> None:

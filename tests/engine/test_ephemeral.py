@@ -216,3 +216,11 @@ def test_reset_that_kept_a_key_would_be_found_out(
     spares = set(volume.disk._spares)  # noqa: SLF001 - which those are
     volume.disk.reset()
     assert {each for each in range(1, 41) if volume.arena.get(each) is not None} > spares
+
+
+def test_reset_keeps_the_deadline_of_purging_that_was_told_last() -> None:
+    """The parts are made anew around it; the policy had changed since the volume was attached."""
+    volume = Ephemeral()
+    volume.disk.purger.within_s = 3600
+    volume.disk.reset()
+    assert volume.disk.purger.within_s == 3600

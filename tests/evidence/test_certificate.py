@@ -55,6 +55,22 @@ def test_certificate_of_facts_derives_all_that_it_claims() -> None:
     assert made.assumed[: len(ASSUMED)] == ASSUMED
 
 
+@pytest.mark.parametrize(
+    ("dead_minutes", "state"), [(-1000, "missed"), (10, "met"), (1000.2, "met"), (None, "met")]
+)
+def test_purging_is_counted_from_the_oldest_dead_byte(
+    dead_minutes: float | None, state: str
+) -> None:
+    """Inside of a volume, or of one as a whole, which is dead once its end is decided."""
+    subjects = World().bear([1, 2])
+    decided_at = min(each.end.decided_at for each in subjects)
+    dead_since = None if dead_minutes is None else moment(dead_minutes)
+    made = forgotten(replace(facts(subjects), dead_since=dead_since))
+    purge = made.deadlines[1]
+    assert (purge.name, purge.state) == ("purge_within", state)
+    assert purge.from_at == min(decided_at, dead_since or decided_at)
+
+
 @pytest.mark.parametrize("kind", ["sink", "superblocks", "nodes", "cache", "catalog", "exporter"])
 def test_certificate_without_a_verification_is_refused(kind: str) -> None:
     """Where nobody looked, or not all was gone, nothing can be said to be erased."""

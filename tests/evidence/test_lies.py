@@ -65,6 +65,7 @@ LIES: list[tuple[Path, Json, str]] = [
     (("predicate", "deadlines", 0, "name"), "purge_within", "deadlines"),
     (("predicate", "deadlines", 1, "state"), "missed", "deadlines"),
     (("predicate", "deadlines", 1, "met_at"), NEVER, "deadlines"),
+    (("predicate", "deadlines", 1, "from_at"), "2026-03-02T00:40:30Z", "deadlines"),
     (("subject", 0, "name"), "0" * 64, "statement"),
     (("subject", 0, "digest", "sha256"), "0" * 64, "statement"),
 ]

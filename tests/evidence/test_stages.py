@@ -89,6 +89,7 @@ def test_purge_within_of_a_destruction_says_what_it_does_not_say() -> None:
     report = scrubbed()
     sentence = report.check("forgetting: deadlines").sentence
     assert "forgotten whole by then" in sentence
+    assert "it is counted from 2026-03-0" in sentence
     assert "nothing is said of what was forgotten inside while they lived" in sentence
     assert "forgotten whole by then" in render(report, digest="")
     late = scrubbed(purge_within_s=1)

@@ -11,6 +11,7 @@ from scrubjay.base.errors import Invalid
 from scrubjay.base.ids import TenantNo
 from scrubjay.evidence.dsse import open_envelope, pae, seal_envelope
 from scrubjay.evidence.entries import (
+    SUBJECTS_MAX,
     DeadlineMissed,
     DefaultChanged,
     Entry,
@@ -86,7 +87,7 @@ def test_brackets_in_strings_are_no_nesting() -> None:
 
 
 ENTRIES: list[Entry] = [
-    ForgettingEntry(at=moment(1), statement=DIGEST, subjects=(DIGEST,) * 256),
+    ForgettingEntry(at=moment(1), statement=DIGEST, subjects=(DIGEST,) * SUBJECTS_MAX),
     ScrubbedEntry(at=moment(1), statement=DIGEST, forgotten=DIGEST, subjects=(DIGEST,)),
     DefaultChanged(at=moment(1), setting="scrub_within", before="24 h", after="12 h"),
     DeadlineMissed(

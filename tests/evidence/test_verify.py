@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from scrubjay.base.errors import Invalid, NotFound
 from scrubjay.evidence.bundle import make_bundle
+from scrubjay.evidence.entries import SUBJECTS_MAX
 from scrubjay.evidence.report import Outcome, Verdict
+from scrubjay.evidence.strict import BYTES_MAX
 from scrubjay.evidence.verify import verify
 from tests.evidence.forging import (
     Json,
@@ -93,15 +95,15 @@ def test_grade_that_is_conditional_gives_a_verdict_of_its_own() -> None:
 
 
 def test_closing_of_a_tenant_is_one_certificate_over_all() -> None:
-    """Up to 256 volumes; their births have one blinded tenant."""
+    """Up to 900 volumes; their births have one blinded tenant."""
     world = World()
-    subjects = world.bear(range(1, 257))
+    subjects = world.bear(range(1, SUBJECTS_MAX + 1))
     made = world.forget(replace(facts(subjects), scope="tenant"))
     bundle = world.bundle(made)
     report = verify(bundle, world.key)
     assert report.verdict is Verdict.ERASED
-    assert report.check("tenant").sentence.startswith("256 volumes, all of the tenant")
-    assert len(bundle) < 1 << 20
+    assert report.check("tenant").sentence.startswith(f"{SUBJECTS_MAX} volumes, all of the tenant")
+    assert len(bundle) < BYTES_MAX // 2
 
 
 # --- what was changed ---------------------------------------------------------------------

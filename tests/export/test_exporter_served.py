@@ -93,6 +93,19 @@ def test_resize_reaches_clients_that_connect_afterwards(here: Home) -> None:
         here.exporters.resize(volume, size_bytes=64 * MIB)
 
 
+def test_deadline_of_purging_reaches_an_exporter_that_serves(here: Home) -> None:
+    """It is another than when it attached, and the daemon that says so may be another one."""
+    volume = here.volume()
+    here.attach(volume)
+    assert here.exporters.survey(volume).purge_within_s == 24 * 3600
+    here.exporters.purge_within(volume, within_s=3600)
+    assert here.exporters.survey(volume).purge_within_s == 3600
+    here.stop_daemon()
+    here.start_daemon()
+    here.exporters.purge_within(volume, within_s=7200)
+    assert here.exporters.survey(volume).purge_within_s == 7200
+
+
 def test_resize_of_what_is_not_served_is_unavailable(here: Home) -> None:
     """Who is not connected cannot be told anything."""
     here.stop_daemon()

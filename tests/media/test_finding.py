@@ -80,10 +80,11 @@ def test_device_with_a_pool_is_found_among_all_of_them(tmp_path: Path) -> None:
     with loops.loop(first) as device, loops.loop(second) as other:
         pool = create([create_on_device(device)])
         pool.close()
-        assert devices_with(pool.pool_id) == [device]
+        ours = {device, other}  # another run of this test makes pools of the same id
+        assert set(devices_with(pool.pool_id)) & ours == {device}
         assert devices_with(uuid.UUID(int=1)) == []
         other.write_bytes(device.read_bytes()[: 1 << 20])
-        assert set(devices_with(pool.pool_id)) == {device, other}
+        assert set(devices_with(pool.pool_id)) >= ours
 
 
 def test_machine_without_sysfs_has_no_devices_to_look_at(tmp_path: Path) -> None:

@@ -210,6 +210,10 @@ class LocalExporters:
         """Grow."""
         self._of(volume).disk.resize(size_bytes)
 
+    def purge_within(self, volume: VolumeId, *, within_s: int) -> None:
+        """Purge by another deadline."""
+        self._of(volume).disk.purger.within_s = within_s
+
     def reset(self, volume: VolumeId) -> None:
         """Return an ephemeral volume to zeros."""
         disk = self._of(volume).disk

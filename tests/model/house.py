@@ -249,11 +249,10 @@ class House:
         named = self.given_up.copied()
         while forget and self.daemon.purging.carry_out():
             self.events["purged"] += 1
-        if forget:
-            for volume in self.volumes.values():
-                seeds = self.exporters.seeds.get(volume.id, {})
-                at = partial(segment_of, volume)
-                self.given_up.forget(volume.id, named, seeds=seeds, where=at, step=self.step)
+        for volume in self.volumes.values() if forget else ():
+            seeds = self.exporters.seeds.get(volume.id, {})
+            at = partial(segment_of, volume)
+            self.given_up.forget(volume.id, named, seeds=seeds, where=at, step=self.step)
 
     @operation
     def close_segment(self, name: str) -> None:

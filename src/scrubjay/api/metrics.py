@@ -6,6 +6,7 @@ Counters are kept in the pool, so that a restart does not turn them back.
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator
 
 from fastapi import APIRouter, Response
@@ -45,11 +46,15 @@ class _Pool(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield what Prometheus is told."""
-        status, scrub = self._status, self._status.scrubbing
+        status, scrub, purge = self._status, self._status.scrubbing, self._status.purge
         yield _slots(status)
-        since = scrub.waiting_since
-        waits_s = max(0.0, self._now_s - since.timestamp()) if since else 0.0
+        yield _moved(status)
+        waits_s, dead_s = self._ago_s(scrub.waiting_since), self._ago_s(purge.waiting_since)
         for name, text, value in (
+            ("purge_oldest_wait_seconds", "How long the oldest dead byte is readable", dead_s),
+            ("purge_within_seconds", "Time within which it is forgotten", purge.within_s),
+            ("purge_late_volumes", "Volumes in which one is for longer", len(purge.missed)),
+            ("purge_waiting_stripes", "Stripes given up, not yet forgotten", purge.stripes),
             ("scrub_oldest_wait_seconds", "How long the oldest waiting slot waits", waits_s),
             ("scrub_within_seconds", "Time within which a slot is scrubbed", scrub.within_s),
             ("scrub_late_slots", "Slots that wait for longer than that", scrub.late_slots),
@@ -71,8 +76,22 @@ class _Pool(Collector):
             ),
             ("scrub_failures", "Slots not overwritten, or not clean", scrub.failures),
             ("scrub_deadlines_missed", "Slots not scrubbed in time", scrub.missed_slots),
+            ("purge_deadlines_missed", "Volumes not purged in time", purge.missed_deadlines),
+            ("purge_moved_bytes", "Bytes moved in order to purge", purge.moved_bytes),
         ):
             yield CounterMetricFamily(f"scrubjay_{name}", text, value)
+
+    def _ago_s(self, since: dt.datetime | None) -> float:
+        return max(0.0, self._now_s - since.timestamp()) if since else 0.0
+
+
+def _moved(status: PoolStatus) -> Metric:
+    """Return what purging has moved for each tenant, by its number: names may be given again."""
+    text = "Bytes moved in order to purge, charged to the tenant"
+    moved = CounterMetricFamily("scrubjay_tenant_purge_moved_bytes", text, labels=["tenant"])
+    for tenant, moved_bytes in sorted(status.purge.moved_by_tenant.items()):
+        moved.add_metric([str(tenant)], moved_bytes)
+    return moved
 
 
 def _slots(status: PoolStatus) -> Metric:

@@ -11,10 +11,11 @@ from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from scrubjay.api.problems import Problem
+from scrubjay.api.purge_models import PoolPurge
 from scrubjay.api.sink_models import Sink
 from scrubjay.base.units import SECTOR_BYTES
 from scrubjay.catalog.operations import OperationRow
-from scrubjay.control import pool_status, purge_status
+from scrubjay.control import pool_status
 from scrubjay.control.attachments import Served
 from scrubjay.control.certificates import Issued
 from scrubjay.control.defaults import Default as ControlDefault
@@ -48,7 +49,6 @@ __all__ = [
     "Tenant",
     "Volume",
     "VolumeChange",
-    "VolumePurge",
 ]
 
 ItemT = TypeVar("ItemT", bound=BaseModel)
@@ -286,32 +286,6 @@ class Scrubbing(BaseModel):
     scrubbed_slots: int = Field(description="overwritten since the pool was made")
     missed_slots: int = Field(description="whose deadline was missed, since the pool was made")
     failures: int = Field(description="of overwriting a slot, since the pool was made")
-
-
-class VolumePurge(BaseModel):
-    """What of a volume's overwritten and discarded bytes can still be read, at the worst."""
-
-    waiting_since: dt.datetime | None = Field(description="since when the oldest is dead")
-    due_at: dt.datetime | None
-    missed: bool
-    reason: str = Field(description="what it waits for")
-    moved_bytes: int = Field(description="moved in its life in order to purge")
-
-    @classmethod
-    def of(cls, purge: purge_status.VolumePurge) -> Self:
-        """Show how a volume stands."""
-        return cls.model_validate(purge, from_attributes=True)
-
-
-class PoolPurge(BaseModel):
-    """The same of all volumes."""
-
-    within_s: int
-    stripes: int = Field(description="given up by volumes and not yet forgotten")
-    waiting_since: dt.datetime | None
-    due_at: dt.datetime | None
-    missed: list[str] = Field(description="volumes that are late, by name")
-    moved_bytes: int
 
 
 class Pool(BaseModel):

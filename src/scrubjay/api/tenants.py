@@ -9,9 +9,11 @@ from fastapi import APIRouter, Query, Request, Response
 from scrubjay.api.models import NewTenant, Operation, Page, Tenant
 from scrubjay.api.paging import Cursor, Limit, cursor_of, position_of
 from scrubjay.api.problems import PROBLEMS
+from scrubjay.api.purge_models import TenantPurge
 from scrubjay.api.repeats import Repeatable, digest_of
 from scrubjay.api.services import ServicesHere
 from scrubjay.api.tags import IfMatch, expecting, tag_of
+from scrubjay.base.ids import TenantNo
 from scrubjay.control.tenants import place_of
 
 __all__ = ["router"]
@@ -57,6 +59,16 @@ def show_tenant(tenant: str, response: Response, services: ServicesHere) -> Tena
     record = services.tenants.find(tenant)
     response.headers["ETag"] = tag_of(record)
     return Tenant.of(record)
+
+
+@router.get("/{tenant}/purge")
+def show_tenant_purge(tenant: str, services: ServicesHere) -> TenantPurge:
+    """Show what purging did for a tenant, which is charged to it."""
+    number = TenantNo(services.tenants.find(tenant).id)
+    totals = services.pools.purges.totals()
+    return TenantPurge(
+        moved_bytes=totals.moved_bytes[number], missed_deadlines=totals.missed[number]
+    )
 
 
 @router.delete("/{tenant}", status_code=202)

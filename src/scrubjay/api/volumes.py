@@ -13,10 +13,10 @@ from scrubjay.api.models import (
     Page,
     Volume,
     VolumeChange,
-    VolumePurge,
 )
 from scrubjay.api.paging import Cursor, Limit, cursor_of, position_of
 from scrubjay.api.problems import PROBLEMS
+from scrubjay.api.purge_models import VolumePurge
 from scrubjay.api.repeats import Repeatable, digest_of
 from scrubjay.api.services import ServicesHere
 from scrubjay.api.tags import IfMatch, expecting, tag_of

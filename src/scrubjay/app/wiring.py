@@ -24,10 +24,12 @@ from scrubjay.catalog.idempotency import Answers
 from scrubjay.catalog.operations import Operations as OperationRows
 from scrubjay.control.activity import Activity
 from scrubjay.control.attachments import Attachments
+from scrubjay.control.deadlines import PurgeMissed
 from scrubjay.control.defaults import Defaults
 from scrubjay.control.events import Events
 from scrubjay.control.forgetting import Forgetting
 from scrubjay.control.grounds import ground_of
+from scrubjay.control.keeper import Change
 from scrubjay.control.leases import Leases
 from scrubjay.control.liveness import Liveness
 from scrubjay.control.opening import open_keeper
@@ -140,7 +142,13 @@ def open_parts(
     scrubbing.start()
     parts.callback(scrubbing.stop)
 
-    purging = Purging(keeper, sink, attachments=attachments, liveness=liveness)
+    def tell_missed(change: Change, missed: PurgeMissed) -> None:
+        log.enter_purge_missed(change, missed)
+        events.stage_purge_missed(change, missed)
+
+    purging = Purging(
+        keeper, sink, attachments=attachments, liveness=liveness, on_missed=tell_missed
+    )
     purging.start()
     parts.callback(purging.stop)
     services = Services(

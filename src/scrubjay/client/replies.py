@@ -271,6 +271,7 @@ class PoolPurge(Struct, frozen=True):
     due_at: dt.datetime | None
     missed: list[str]
     moved_bytes: int
+    missed_deadlines: int = 0
 
 
 class Pool(Struct, frozen=True):

@@ -73,6 +73,10 @@ class Exporters(Protocol):
         """Tell an exporter that its volume has grown."""
         ...
 
+    def purge_within(self, volume: VolumeId, *, within_s: int) -> None:
+        """Tell an exporter by when to purge what is overwritten from now on, or was before."""
+        ...
+
     def reset(self, volume: VolumeId) -> None:
         """Have the exporter of an ephemeral volume drop every key, and go on with zeros."""
         ...
@@ -213,6 +217,12 @@ class Attachments:
         with self._alone(volume.id):
             if self._liveness.attached(volume.id):
                 self._exporters.resize(volume.id, size_bytes=volume.record.size_bytes)
+
+    def tell_purge_within(self, volume: VolumeId, *, within_s: int) -> None:
+        """Tell the exporter of a volume, if there is one, by when to purge."""
+        with self._alone(volume):
+            if self._liveness.attached(volume):
+                self._exporters.purge_within(volume, within_s=within_s)
 
     def end(self, volume: VolumeId, name: str) -> Ending:
         """End whatever serves a volume that is to be forgotten; return when no key is left.

@@ -15,6 +15,7 @@ from uuid import UUID
 import msgspec
 import structlog
 
+from scrubjay.base.ids import TenantNo, VolumeId
 from scrubjay.base.units import PAGE_BYTES, SEGMENT_BYTES
 from scrubjay.control.keeper import Change, Keeper
 from scrubjay.control.records import SCRUB_KEY, PolicyRecord, encode
@@ -23,7 +24,15 @@ from scrubjay.media.erase import SAMPLED_PAGES
 from scrubjay.media.pace import Rates
 from scrubjay.media.slots import Backlog
 
-__all__ = ["Missed", "OnMissed", "needed_rates", "note_missed", "tell_nobody"]
+__all__ = [
+    "Missed",
+    "OnMissed",
+    "OnPurgeMissed",
+    "PurgeMissed",
+    "needed_rates",
+    "note_missed",
+    "tell_nobody",
+]
 
 WORK_BYTES = SEGMENT_BYTES + SAMPLED_PAGES * PAGE_BYTES
 """What overwriting a slot and reading it back moves."""
@@ -62,11 +71,26 @@ class Missed:
         return ", ".join(parts)
 
 
+@dataclass(frozen=True, slots=True)
+class PurgeMissed:
+    """A volume of which something should have been forgotten by now (purge_deadlines.py)."""
+
+    volume: VolumeId
+    tenant: TenantNo
+    subject: str
+    """The id under which evidence speaks of the volume."""
+    due_at: dt.datetime
+    reason: str
+    """What it waits for, in words."""
+
+
 OnMissed = Callable[[Change, Missed], None]
 """Told within the change that notes it, so that what it stages is durable with that."""
+OnPurgeMissed = Callable[[Change, PurgeMissed], None]
+"""Likewise."""
 
 
-def tell_nobody(_change: Change, _missed: Missed) -> None:
+def tell_nobody(_change: Change, _missed: Missed | PurgeMissed) -> None:
     """Do nothing: nobody wants to know."""
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import msgspec
 
 from scrubjay.base.ids import TenantNo
+from scrubjay.control.deadlines import PurgeMissed
 from scrubjay.control.keeper import Change, Keeper
 from scrubjay.control.records import decode, encode
 from scrubjay.control.tenants import resolve_tenant
@@ -19,6 +20,7 @@ from scrubjay.control.told_records import EVENTS_KEY, EventRecord, EventsRecord,
 
 __all__ = ["Event", "Events"]
 
+_PURGE_MISSED = "purge-deadline-missed"
 _CHUNK = 1000
 """Events read at once where only some of them are a tenant's."""
 
@@ -62,6 +64,22 @@ class Events:
         change.put(event_key(count.next), encode(record))
         change.put(EVENTS_KEY, encode(msgspec.structs.replace(count, next=count.next + 1)))
         return count.next
+
+    def stage_purge_missed(self, change: Change, missed: PurgeMissed) -> None:
+        """Tell a tenant that something of his volume was not forgotten in time.
+
+        The volume is named by its id: an event outlives it, and a name may say more than that.
+        """
+        due = missed.due_at.isoformat(timespec="seconds")
+        what = f"volume {missed.volume}: what was overwritten or discarded in it"
+        facts = {"volume": str(missed.volume), "due_at": due, "reason": missed.reason}
+        self.stage(
+            change,
+            _PURGE_MISSED,
+            f"{what} was to be forgotten by {due}, and is not: {missed.reason}",
+            tenant=missed.tenant,
+            facts=facts,
+        )
 
     def page(self, *, after: int, limit: int, tenant: str | None = None) -> list[Event]:
         """Return up to `limit` events behind number `after`, oldest first.

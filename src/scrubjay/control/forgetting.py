@@ -40,6 +40,8 @@ from scrubjay.control.keeper import Change, Keeper
 from scrubjay.control.ledger import read_frontier
 from scrubjay.control.looking import ended
 from scrubjay.control.operations import Operations
+from scrubjay.control.purge_status import dead_since
+from scrubjay.control.purge_totals import add_ended
 from scrubjay.control.records import (
     ClosingRecord,
     DestructionRecord,
@@ -466,10 +468,15 @@ def _take_out(
         ledger_root=ledger.root().hex(),
         exporter=doomed.exporter or "not attached",
         exporter_at=doomed.exporter_at and max(doomed.exporter_at, decided_at),
+        dead_since=dead_since(change, volume, attached=bool(doomed.exporter)),
+        purges_missed=volume.purge.missed if volume.purge else 0,
     )
     remains = RemainsRecord(
         tenant=volume.tenant, volume=gone, forgotten_at=now, scrub_first=doomed.scrub_first
     )
+    if volume.purge is not None:
+        moved_bytes, missed = volume.purge.moved_bytes, volume.purge.missed
+        add_ended(change, TenantNo(volume.tenant), moved_bytes=moved_bytes, missed=missed)
     change.put(birth_key(gone), encode(msgspec.structs.replace(birth, destruction=end)))
     change.put(remains_key(lineage), encode(remains))
     change.delete(volume_key(gone))

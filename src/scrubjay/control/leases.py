@@ -25,6 +25,7 @@ from scrubjay.control.directory import (
 )
 from scrubjay.control.keeper import Change, Keeper
 from scrubjay.control.ledger import read_frontier, write_frontier
+from scrubjay.control.purge_totals import add_ended
 from scrubjay.control.records import (
     CheckpointRecord,
     PurgeRecord,
@@ -138,9 +139,11 @@ class Leases:
             _free(change, record, freed)
             if record.keys == "tree":  # of others the keys are gone already, with the exporter's
                 await_forgetting(change, LineageNo(record.lineage), checkpoint.purged, freed)
-            renewed = msgspec.structs.replace(
-                record, checkpoint=named, purge=_told(checkpoint.purged, self._keeper.now())
-            )
+            purge = _told(checkpoint.purged, self._keeper.now(), before=record.purge)
+            if record.purge and purge.moved_bytes < record.purge.moved_bytes:  # a reset began anew
+                tenant = TenantNo(record.tenant)
+                add_ended(change, tenant, moved_bytes=record.purge.moved_bytes)
+            renewed = msgspec.structs.replace(record, checkpoint=named, purge=purge)
             change.put(volume_key(volume), encode(renewed))
         return self._keeper.free_percent
 
@@ -256,9 +259,16 @@ def _free(change: Change, record: VolumeRecord, freed: Sequence[SegmentId]) -> N
         change.release_slots(lineage, slots)
 
 
-def _told(purged: Purged, now: dt.datetime) -> PurgeRecord:
+def _told(purged: Purged, now: dt.datetime, *, before: PurgeRecord | None) -> PurgeRecord:
+    """Return what a checkpoint says; what was missed before stays missed, and told."""
     since = at(purged.waiting_since_s * 1_000_000_000) if purged.waiting_since_s else None
-    return PurgeRecord(told_at=now, waiting_since=since, moved_bytes=purged.moved_bytes)
+    return PurgeRecord(
+        told_at=now,
+        waiting_since=since,
+        moved_bytes=purged.moved_bytes,
+        missed=before.missed if before else 0,
+        missed_due=before.missed_due if before else None,
+    )
 
 
 def _grant(segment: int, slot: Slot | None, key: SegmentKey | None) -> Grant:

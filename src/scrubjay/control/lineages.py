@@ -14,11 +14,13 @@ import msgspec
 
 from scrubjay.base.ids import BranchNo, LineageNo, TenantNo, VolumeId
 from scrubjay.control.keeper import Change
+from scrubjay.control.purge_totals import add_ended
 from scrubjay.control.records import (
     POOL_KEY,
     BranchRecord,
     CheckpointRecord,
     LineageRecord,
+    PurgeRecord,
     RemainsRecord,
     VolumeRecord,
     branch_key,
@@ -60,9 +62,23 @@ def blank(
     used = LineageNo(record.lineage)
     if change.lineage(used).next_segment == 1:
         return record
+    if record.purge is not None:
+        moved_bytes = record.purge.moved_bytes
+        add_ended(change, TenantNo(record.tenant), moved_bytes=moved_bytes)
     remains = RemainsRecord(tenant=record.tenant, volume=volume, forgotten_at=now)
     change.put(remains_key(used), encode(remains))
     lineage = new_lineage(change, TenantNo(record.tenant))
     return msgspec.structs.replace(
-        record, lineage=lineage, branch=FIRST_BRANCH, checkpoint=NO_CHECKPOINT, purge=None
+        record,
+        lineage=lineage,
+        branch=FIRST_BRANCH,
+        checkpoint=NO_CHECKPOINT,
+        purge=_missed_before(record.purge, now),
     )
+
+
+def _missed_before(purge: PurgeRecord | None, now: dt.datetime) -> PurgeRecord | None:
+    """Return what outlives an attachment: that deadlines were missed is never hidden."""
+    if purge is None or not purge.missed:
+        return None
+    return PurgeRecord(told_at=now, missed=purge.missed, missed_due=purge.missed_due)

@@ -12,7 +12,7 @@ import threading
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from scrubjay.base.errors import Corrupt
-from scrubjay.control.deadlines import Missed
+from scrubjay.control.deadlines import Missed, PurgeMissed
 from scrubjay.control.keeper import Change, Keeper
 from scrubjay.control.records import (
     FRONTIER_KEY,
@@ -77,6 +77,17 @@ class Log:
             at=self._keeper.now(),
             subject=hashlib.sha256(missed.pool.bytes).hexdigest(),
             deadline="scrub_within",
+            due_at=missed.due_at,
+            reason=missed.reason,
+        )
+        append(change, pack_entry(entry))
+
+    def enter_purge_missed(self, change: Change, missed: PurgeMissed) -> None:
+        """Enter that something of a volume was not forgotten in time."""
+        entry = DeadlineMissed(
+            at=self._keeper.now(),
+            subject=missed.subject,
+            deadline="purge_within",
             due_at=missed.due_at,
             reason=missed.reason,
         )

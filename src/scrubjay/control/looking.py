@@ -53,6 +53,7 @@ _OF_TREE = "asked the tree of keys for each volume's; of an ephemeral one it nev
 _TOLD = "an operator said that it was destroyed, and nobody looked"
 _KEEPS = "The pool keeps each volume's birth record: ids, sizes, times; no data and no key."
 _BEHIND = "The clock stood before a moment on record: later ones are given as no earlier than it."
+_LATE = "While they lived the volumes missed {} of purging (purge_within): the log tells of each."
 _NO_SWAP = "No swap was in use when this was issued."
 _LOGGED = Kept(None, "births and ends under blinded ids, which is what proves them: no data")
 
@@ -181,11 +182,21 @@ class Looking:
         told = tuple(f"The sink on {each.place} was destroyed." for each in gone)
         return Later(held=(*kept, *gone), asserted=told)
 
-    def logged(self, *, since: dt.datetime) -> tuple[str, ...]:
+    def dead_since(self, record: CertificateRecord) -> dt.datetime | None:
+        """Return since when the oldest was dead that its rotation made unreadable; None: nothing.
+
+        A closing names volumes too that ended before, each by a rotation of its own.
+        """
+        ends = [each for each in self._ends(record) if each.epoch_after == record.epoch_after]
+        return min((each.dead_since or each.decided_at for each in ends), default=None)
+
+    def logged(self, record: CertificateRecord, *, since: dt.datetime) -> tuple[str, ...]:
         """Return what was recorded beside."""
+        missed = sum(each.purges_missed for each in self._ends(record))
+        late = (_LATE.format(_deadlines(missed)),) if missed else ()
         behind = (_BEHIND,) if self._keeper.now() < since else ()
         swap = () if self._swaps() else (_NO_SWAP,)
-        return (_KEEPS, *swap, *behind)
+        return (_KEEPS, *late, *swap, *behind)
 
     def assumed(self) -> tuple[str, ...]:
         """Return what nobody checked, beside what no certificate can check."""
@@ -218,6 +229,10 @@ class Looking:
             for each in parts
             if not each.residue
         )
+
+    def _ends(self, record: CertificateRecord) -> list[DestructionRecord]:
+        with self._keeper.reading() as view:
+            return [ended(view.birth_record(VolumeId(each))) for each in record.volumes]
 
     def _kept(self, parts: Sequence[Part]) -> tuple[Held, ...]:
         """Return what is left for a time, or for good."""
@@ -278,6 +293,10 @@ def _subject(view: View, birth: BirthRecord) -> Subject:
             exporter_at=end.exporter_at,
         ),
     )
+
+
+def _deadlines(count: int) -> str:
+    return "1 deadline" if count == 1 else f"{count} deadlines"
 
 
 def _logged_at(view: View, birth: BirthRecord) -> dt.datetime:

@@ -6,16 +6,18 @@ Every date errs to the early side: what is late stays late in every status until
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from scrubjay.base.ids import LineageNo, VolumeId
+from scrubjay.base.ids import LineageNo, TenantNo, VolumeId
 from scrubjay.control.keeper import Keeper
 from scrubjay.control.liveness import Liveness
+from scrubjay.control.purge_totals import PurgeTotals, purge_totals
 from scrubjay.control.records import VolumeRecord, at
 from scrubjay.control.stripes import every_waiting
 from scrubjay.control.view import View
 
-__all__ = ["PoolPurge", "PurgeStatus", "VolumePurge", "given_up", "within"]
+__all__ = ["PoolPurge", "PurgeStatus", "VolumePurge", "dead_since", "given_up", "within"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,15 @@ class PoolPurge:
     due_at: dt.datetime | None
     missed: list[str]
     """Names of the volumes of which something should have been forgotten by now."""
-    moved_bytes: int
+    missed_deadlines: int
+    """Since the pool was made, in volumes that are no more as well."""
+    moved_by_tenant: Mapping[TenantNo, int]
+    """Bytes, likewise; of tenants that are closed too."""
+
+    @property
+    def moved_bytes(self) -> int:
+        """What was moved in order to purge, for all tenants."""
+        return sum(self.moved_by_tenant.values())
 
 
 class PurgeStatus:
@@ -61,12 +71,18 @@ class PurgeStatus:
     def every(self) -> dict[VolumeId, VolumePurge]:
         """Return how each volume stands whose end is not decided."""
         with self._keeper.reading() as view:
-            dates = given_up(view)
-            return {
-                volume: self._of(view, volume, record, dates)
-                for volume, record in view.volumes()
-                if record.state == "ready"
-            }
+            return self.standing(view, view.volumes())
+
+    def standing(
+        self, view: View, volumes: Iterable[tuple[VolumeId, VolumeRecord]]
+    ) -> dict[VolumeId, VolumePurge]:
+        """Return how each of these stands whose end is not decided, as a view has it."""
+        dates = given_up(view)
+        return {
+            volume: self._of(view, volume, record, dates)
+            for volume, record in volumes
+            if record.state == "ready"
+        }
 
     def pool(self) -> PoolPurge:
         """Return how the pool stands."""
@@ -74,6 +90,7 @@ class PurgeStatus:
         with self._keeper.reading() as view:
             limit = within(view)
             missed = [view.volume(volume).name for volume, one in every.items() if one.missed]
+            totals = purge_totals(view)
             masks = [mask for _, _, waiting in every_waiting(view) for mask in waiting.masks]
         dates = [one.waiting_since for one in every.values() if one.waiting_since]
         return PoolPurge(
@@ -82,19 +99,18 @@ class PurgeStatus:
             waiting_since=min(dates, default=None),
             due_at=min(dates) + limit if dates else None,
             missed=sorted(missed),
-            moved_bytes=sum(one.moved_bytes for one in every.values()),
+            missed_deadlines=totals.missed.total(),
+            moved_by_tenant=totals.moved_bytes,
         )
+
+    def totals(self) -> PurgeTotals:
+        """Return what purging did for each tenant since the pool was made."""
+        with self._keeper.reading() as view:
+            return purge_totals(view)
 
     def inside(self, volume: VolumeId, record: VolumeRecord) -> dt.datetime | None:
         """Return since when something may be dead in a volume that it has not given up."""
-        told = record.purge
-        if record.keys == "memory" and not self._liveness.attached(volume):
-            return None  # its keys ended with its exporter
-        if told is None:  # never committed, or by a version that did not purge
-            return record.created_at if record.checkpoint.root else None
-        if told.waiting_since or record.checkpoint.clean or self._liveness.attached(volume):
-            return told.waiting_since
-        return told.told_at  # it ended without a last checkpoint: the log may know more
+        return _inside(record, lambda: self._liveness.attached(volume))
 
     def _of(
         self,
@@ -123,15 +139,38 @@ class PurgeStatus:
         )
 
 
+def dead_since(view: View, record: VolumeRecord, *, attached: bool) -> dt.datetime | None:
+    """Return since when the oldest may be dead in a volume that is about to be forgotten whole.
+
+    `attached` says whether its exporter was there for as long as the volume lived. None:
+    everything that was ever dead in it is forgotten already.
+    """
+    lineage = LineageNo(record.lineage)
+    dates = (_inside(record, lambda: attached), given_up(view, of=lineage).get(lineage))
+    return min((each for each in dates if each), default=None)
+
+
 def within(view: View) -> dt.timedelta:
     """Return how long dead bytes of a living volume may stay readable."""
     return dt.timedelta(seconds=view.policy().purge_within_s)
 
 
-def given_up(view: View) -> dict[LineageNo, dt.datetime]:
+def given_up(view: View, *, of: LineageNo | None = None) -> dict[LineageNo, dt.datetime]:
     """Return since when the oldest is dead that each lineage has given up, where it is data."""
     oldest: dict[LineageNo, int] = {}
-    for lineage, _, waiting in every_waiting(view):
+    for lineage, _, waiting in every_waiting(view, of=of):
         if waiting.since_s:
             oldest[lineage] = min(oldest.get(lineage, waiting.since_s), waiting.since_s)
     return {lineage: at(since_s * 1_000_000_000) for lineage, since_s in oldest.items()}
+
+
+def _inside(record: VolumeRecord, attached: Callable[[], bool]) -> dt.datetime | None:
+    """Return since when something may be dead in a volume that it has not given up."""
+    told = record.purge
+    if record.keys == "memory" and not attached():
+        return None  # its keys ended with its exporter
+    if told is None:  # never committed, or by a version that did not purge
+        return record.created_at if record.checkpoint.root else None
+    if told.waiting_since or record.checkpoint.clean or attached():
+        return told.waiting_since
+    return told.told_at  # it ended without a last checkpoint: the log may know more

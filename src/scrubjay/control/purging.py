@@ -9,8 +9,8 @@
 
 A crash at any point is finished by forgetting again, which changes nothing where it was
 done. Batches are an hour apart, or as a deadline nears; a sink that rations its rotations
-makes them wait. A deadline that is missed is told once to `on_missed`, and shown for as long
-as it lasts. A volume that nobody has attached is served for its purging alone.
+makes them wait. A deadline that is missed is told once to `on_missed` (purge_deadlines.py), and
+shown for as long as it lasts. A volume that nobody has attached is served for its purging alone.
 """
 
 from __future__ import annotations
@@ -26,9 +26,11 @@ from scrubjay.base.errors import NotFound, ScrubjayError
 from scrubjay.base.ids import LineageNo, SegmentId, TenantNo, VolumeId
 from scrubjay.base.units import STRIPES
 from scrubjay.control.attachments import Attachments
+from scrubjay.control.deadlines import OnPurgeMissed, tell_nobody
 from scrubjay.control.directory import read_group, segment_range
 from scrubjay.control.keeper import Keeper
 from scrubjay.control.liveness import Liveness
+from scrubjay.control.purge_deadlines import note_missed_purges
 from scrubjay.control.purge_status import PurgeStatus, given_up, within
 from scrubjay.control.records import stripes_key
 from scrubjay.control.stripes import ALL_STRIPES, every_waiting, read_waiting
@@ -39,7 +41,8 @@ from scrubjay.sinks.sink import Sink
 
 __all__ = ["Purging"]
 
-_LOOK_S = 60.0
+_LOOK_S, _LOOKS = 60.0, 24
+"""Looks are this far apart at most, and there are so many within a deadline at least."""
 _BATCH = dt.timedelta(hours=1)
 """Between two batches, unless a deadline is nearer than a sixth of `purge_within`."""
 _SEGMENTS_MAX = 1024
@@ -52,10 +55,6 @@ _Batch = dict[tuple[LineageNo, int], list[int]]
 """(lineage, group) -> masks of stripes, one for each segment of the group."""
 
 
-def _tell(volume: VolumeId, due_at: dt.datetime, reason: str) -> None:
-    _log.error("purge.missed", volume=str(volume), due_at=due_at.isoformat(), reason=reason)
-
-
 class Purging:
     """Forgets what volumes give up; `start` and `stop` its thread, or call `turn`."""
 
@@ -66,7 +65,7 @@ class Purging:
         *,
         attachments: Attachments,
         liveness: Liveness,
-        on_missed: Callable[[VolumeId, dt.datetime, str], None] = _tell,
+        on_missed: OnPurgeMissed = tell_nobody,
     ) -> None:
         self.status = PurgeStatus(keeper, liveness)
         self._keeper = keeper
@@ -82,10 +81,10 @@ class Purging:
         )
         self._undropped: _Batch = {}
         """Committed, but not known to be dropped by the sink."""
-        self._missed: dict[VolumeId, dt.datetime] = {}
-        """The deadline of each volume about which `on_missed` was told."""
         self._tended: dict[VolumeId, dt.datetime] = {}
         """Served for their purging alone, since when."""
+        self._told: dict[VolumeId, tuple[int, int]] = {}
+        """(attach epoch, `purge_within` in seconds) of which each exporter was told."""
         self._last = keeper.now()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="purging")
@@ -108,7 +107,8 @@ class Purging:
                 pass
         finally:
             self._tend()
-            self._complain()
+            note_missed_purges(self._keeper, self.status, self._on_missed)
+            self._tell_within()
 
     def carry_out(self) -> bool:
         """Forget a batch of what was given up, in one rotation; return whether that was done."""
@@ -171,13 +171,19 @@ class Purging:
         return self._sink.budget().wait_s(rotations=rotations, age_s=age.total_seconds())
 
     def _run(self) -> None:
-        while not self._stopping.wait(_LOOK_S):
+        while not self._stopping.wait(self._pause_s()):
             try:
                 self.turn()
             except ScrubjayError as error:
                 _log.error("purging.failed", error=error.message, hint=error.hint)
 
-    # --- volumes that nobody has attached --------------------------------------------------
+    def _pause_s(self) -> float:
+        """Return when to look again: often enough that a short deadline is not missed by it."""
+        with suppress(ScrubjayError), self._keeper.reading() as view:
+            return min(_LOOK_S, within(view).total_seconds() / _LOOKS)
+        return _LOOK_S
+
+    # --- exporters, and volumes that nobody has attached -----------------------------------
 
     def _tend(self) -> None:
         """Serve those that are due for as long as it takes, a few at a time."""
@@ -205,21 +211,34 @@ class Purging:
         del self._tended[volume]
         self._attachments.rest(volume)
 
+    def _tell_within(self) -> None:
+        """Tell exporters by when to purge: each once by this daemon, and where that changed.
+
+        They heard it when they attached, perhaps from another daemon, and it may be another now.
+        """
+        with self._keeper.reading() as view:
+            within_s = view.policy().purge_within_s
+            wanted = {
+                volume: (record.attach_epoch, within_s)
+                for volume, record in view.volumes()
+                if record.state == "ready" and self._liveness.attached(volume)
+            }
+        self._told = {v: each for v, each in self._told.items() if wanted.get(v) == each}
+        for volume in wanted.keys() - self._told.keys():
+            if self._stopping.is_set():
+                return
+            try:
+                self._attachments.tell_purge_within(volume, within_s=within_s)
+            except ScrubjayError as error:  # it is told at the next turn
+                _log.warning("exporter.not_told", volume=str(volume), error=error.message)
+            else:
+                self._told[volume] = wanted[volume]
+
     def _attempt(self, step: Callable[[VolumeId], None], volume: VolumeId) -> None:
         try:
             step(volume)
         except ScrubjayError as error:
             _log.warning("volume.not_tended", volume=str(volume), error=error.message)
-
-    def _complain(self) -> None:
-        """Tell of each deadline that was missed, once."""
-        every = self.status.every()
-        for volume, one in every.items():
-            if one.missed and one.due_at is not None and self._missed.get(volume) != one.due_at:
-                self._missed[volume] = one.due_at
-                self._on_missed(volume, one.due_at, one.reason)
-        for volume in self._missed.keys() - every.keys():
-            del self._missed[volume]
 
 
 def _batch(view: View) -> _Batch:

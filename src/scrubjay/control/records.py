@@ -143,6 +143,10 @@ class PurgeRecord(Record, frozen=True):
     """Since when the oldest is dead that is not given up to be forgotten yet."""
     moved_bytes: U64 = 0
     """Moved in the volume's life, in order to purge."""
+    missed: U64 = 0
+    """Deadlines missed in the volume's life."""
+    missed_due: Moment | None = None
+    """Of the last one that was told: it is told once."""
 
 
 class VolumeRecord(Record, frozen=True):
@@ -196,6 +200,10 @@ class DestructionRecord(Record, frozen=True):
     """Slots that were freed since, by all that was cleared away so far."""
     certificate: _Digest = ""
     """Digest of the certificate's first stage; "" before it is issued."""
+    dead_since: Moment | None = None
+    """Since when the oldest was dead inside that was not forgotten yet; None: nothing was."""
+    purges_missed: U64 = 0
+    """Deadlines of purging that it missed while it lived."""
 
 
 class BirthRecord(Record, frozen=True):

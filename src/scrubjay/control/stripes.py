@@ -16,7 +16,7 @@ from scrubjay.base.ids import LineageNo, SegmentId
 from scrubjay.base.units import STRIPES
 from scrubjay.control.directory import by_group
 from scrubjay.control.keeper import Change
-from scrubjay.control.records import stripes_key
+from scrubjay.control.records import stripes_key, stripes_prefix
 from scrubjay.control.view import View
 from scrubjay.engine.lessor import GROUP_SEGMENTS, Purged
 from scrubjay.keys.segment import SegmentKey
@@ -48,9 +48,11 @@ def read_waiting(view: View, lineage: LineageNo, group: int) -> Waiting | None:
     return None if value is None else _unpack(value, lineage)
 
 
-def every_waiting(view: View) -> Iterator[tuple[LineageNo, int, Waiting]]:
-    """Yield (lineage, group, what waits) for the whole pool."""
-    for key, value in view.scan(b"o"):
+def every_waiting(
+    view: View, *, of: LineageNo | None = None
+) -> Iterator[tuple[LineageNo, int, Waiting]]:
+    """Yield (lineage, group, what waits) for the whole pool, or `of` one lineage."""
+    for key, value in view.scan(b"o" if of is None else stripes_prefix(of)):
         lineage = LineageNo(int.from_bytes(key[1:5]))
         yield lineage, int.from_bytes(key[5:]), _unpack(value, lineage)
 

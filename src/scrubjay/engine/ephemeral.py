@@ -66,8 +66,9 @@ class EphemeralDisk(Disk):
             leaving = self._prepared.freed if self._prepared else ()
             sequence = self._log.sequence
             self._prepared = None
-            now_s = self._usage.now_s
+            now_s, within_s = self._usage.now_s, self.purger.within_s
             self._build(None)
+            self.purger.within_s = within_s  # which may be another than when we attached
             self.tick(now_s)
             self._log.sequence = sequence  # checkpoints only ever go forward
             self._checkpoint_at_bytes = 0

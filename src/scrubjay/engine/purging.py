@@ -58,6 +58,7 @@ class Purger:
         told_since_s: int,
     ) -> None:
         self.within_s = within_s
+        """May be changed at any time; it holds from the next look on."""
         self.moved_bytes = moved_bytes
         """In the volume's life."""
         self.adopted = not adopt

@@ -15,7 +15,14 @@ from typing import Literal
 from scrubjay import __version__
 from scrubjay.base.errors import Invalid
 from scrubjay.evidence.attesting import Attests, assumed_of, check_attestations
-from scrubjay.evidence.deriving import deadline_state, due_at, grade_of, has_passed, is_erased
+from scrubjay.evidence.deriving import (
+    deadline_state,
+    decided_at,
+    due_at,
+    grade_of,
+    has_passed,
+    is_erased,
+)
 from scrubjay.evidence.dsse import Envelope, digest_of, seal_envelope
 from scrubjay.evidence.entries import ForgettingEntry, ScrubbedEntry, pack_entry
 from scrubjay.evidence.facts import Facts, Held, Kept, Looked, Medium, ScrubFacts
@@ -84,7 +91,7 @@ def certify_forgotten(
     )
     purge = _deadline(
         "purge_within",
-        from_at=min((each.end.decided_at for each in facts.subjects), default=facts.forgotten_at),
+        from_at=_purging_from(facts),
         within_s=facts.purge_within_s,
         met_at=facts.forgotten_at,
         now=facts.issued_at,
@@ -163,6 +170,14 @@ def certify_scrubbed(facts: ScrubFacts, first: Certificate, signer: Signer) -> C
     )
     check_scrubbing(before, first.digest, predicate)
     return _certify(predicate, before.subject, signer)
+
+
+def _purging_from(facts: Facts) -> dt.datetime:
+    """Return since when the oldest was dead: inside of a volume, or as one whose end is decided."""
+    if not facts.subjects:
+        return facts.forgotten_at
+    decided = decided_at(facts.scope, facts.subjects)
+    return decided if facts.dead_since is None else min(decided, facts.dead_since)
 
 
 def _certify(predicate: Predicate, subject: tuple[SubjectName, ...], signer: Signer) -> Certificate:

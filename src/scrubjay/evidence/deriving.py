@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 from scrubjay.evidence.statement import (
     Copy,
@@ -11,12 +12,14 @@ from scrubjay.evidence.statement import (
     Deadline,
     DeadlineState,
     SinkDropped,
+    Subject,
     Verification,
     Worth,
 )
 
 __all__ = [
     "deadline_state",
+    "decided_at",
     "due_at",
     "grade_of",
     "has_passed",
@@ -73,15 +76,27 @@ def deadline_state(
 def meaning_of(deadline: Deadline) -> str:
     """Return what a deadline's being met means, to follow its name and state; "" if nothing more.
 
-    A destruction says nothing of what upkeep did inside a volume that lived.
+    A destruction says nothing of what upkeep had forgotten inside a volume that lived; it does
+    of what was dead there and was not forgotten yet.
     """
     if deadline.name != "purge_within" or deadline.met_at is None:
         return ""
     when = "by then" if deadline.state == "met" else "only later"
     return (
         f" (the volumes were forgotten whole {when}, and with them whatever had been overwritten "
-        "inside; nothing is said of what was forgotten inside while they lived)"
+        f"inside; it is counted from {spell(deadline.from_at)}; nothing is said of what was "
+        "forgotten inside while they lived)"
     )
+
+
+def decided_at(scope: Literal["volumes", "tenant"], subjects: Sequence[Subject]) -> dt.datetime:
+    """Return when the first of the ends was decided that one forgetting carried out.
+
+    A closing names volumes too that had ended before, each by a forgetting of its own; of
+    those that it ended itself the decision is the last one.
+    """
+    dates = [each.end.decided_at for each in subjects]
+    return max(dates) if scope == "tenant" else min(dates)
 
 
 def grade_of(sinks: Sequence[SinkDropped], inventory: Sequence[Copy]) -> tuple[Worth, str]:

@@ -29,8 +29,8 @@ __all__ = [
 ]
 
 BLINDING_BYTES = 16
-SUBJECTS_MAX = 256
-"""Volumes in one certificate: as many as one rotation takes, and their ids fit in an entry."""
+SUBJECTS_MAX = 900
+"""Volumes in one certificate: their ids fit in an entry of the log, which holds 64 KiB."""
 
 
 class BirthEntry(Record, frozen=True, tag_field="kind", tag="birth"):

@@ -79,6 +79,8 @@ class Facts:
     looked: tuple[Looked, ...]
     scrub_within_s: int
     purge_within_s: int
+    dead_since: dt.datetime | None = None
+    """Since when the oldest was dead inside them that this forgetting made unreadable."""
     logged: tuple[str, ...] = ()
     asserted: tuple[str, ...] = ()
     assumed: tuple[str, ...] = ()

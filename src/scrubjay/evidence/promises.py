@@ -60,6 +60,16 @@ _SETTINGS = (
         "scrubjay.control.records:PolicyRecord",
     ),
     Setting(
+        "purge.within",
+        "time within which overwritten sectors are forgotten, where the owner set no other",
+        "scrubjay.control.records:PolicyRecord",
+    ),
+    Setting(
+        "purge.share",
+        "bytes that purging may move in a volume; what is due beyond that is late, and told",
+        "scrubjay.engine.purging:SHARE",
+    ),
+    Setting(
         "volume.keys",
         "where a new volume's keys are, unless it is asked to be ephemeral",
         "scrubjay.control.volumes:Volumes",
@@ -176,6 +186,12 @@ _ENTRIES = (
     _first("scrub.rates", "256 MiB, 8 MiB", "neighbours go first; a deadline raises it"),
     _first("volume.keys", "tree", "a volume is there after a restart, unless it was not meant to"),
     _first("certificates.issued", "always", "who promises it without proof promises nothing"),
+    _first("purge.within", "24 h", "who overwrites a byte wants it gone, and not only hidden"),
+    _first(
+        "purge.share",
+        "1/32 of live bytes a day (4 GiB at least), 10 % of writes",
+        "one write a second must not become a thousand",
+    ),
 )
 
 LEDGER = Ledger(_SETTINGS, _ENTRIES)

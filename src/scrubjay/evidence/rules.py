@@ -15,6 +15,7 @@ from functools import partial
 from scrubjay.base.errors import Invalid
 from scrubjay.evidence.deriving import (
     deadline_state,
+    decided_at,
     due_at,
     grade_of,
     is_erased,
@@ -94,10 +95,10 @@ def _times(predicate: Predicate) -> str:
                 ("issued", predicate.issued_at),
             ]
         )
-    decided_at = min(each.end.decided_at for each in predicate.subjects)
+    first = min(each.end.decided_at for each in predicate.subjects)
     withheld_at = max(each.end.withheld_at for each in predicate.subjects)
     for look in predicate.verified:
-        since = withheld_at if look.kind == "sink" else decided_at
+        since = withheld_at if look.kind == "sink" else first
         _in_order([("withheld", since), ("looked", look.at), ("issued", predicate.issued_at)])
     return f"Decided, withheld, forgotten at {spell(forgotten_at)}, issued: in this order."
 
@@ -185,6 +186,11 @@ def _deadlines(predicate: Predicate) -> str:
         _in_order([("met", each.met_at or each.from_at), ("issued", predicate.issued_at)])
     if scrub.from_at != _forgotten_at(predicate):
         raise Invalid("scrub_within does not begin when the keys were forgotten")
+    purge = named.get("purge_within")
+    if purge and isinstance(predicate, Forgotten):
+        decided = decided_at(predicate.scope, predicate.subjects)
+        if purge.from_at > decided:
+            raise Invalid("purge_within begins later than the first end was decided")
     if scrub.met_at != _scrubbed_at(predicate):
         raise Invalid("scrub_within is not met when the last medium was sampled")
     return " ".join(

@@ -44,6 +44,7 @@ from scrubjay.export.messages import (
     Fork,
     FromDaemon,
     Message,
+    PurgeWithin,
     Reset,
     Resize,
     Statistics,
@@ -116,6 +117,8 @@ class Exporter:
         self._clients: Clients | None = None
         self._serving = False
         self._size_bytes = 0
+        self._purge_within_s = 0
+        """What the daemon said since we attached; 0: nothing."""
         self._inode = -1
         """Of our socket, once there is one."""
         self._why = ""
@@ -142,6 +145,7 @@ class Exporter:
         disk.attach()
         self._disk = disk
         disk.resize(max(disk.size_bytes, self._size_bytes))
+        disk.purger.within_s = self._purge_within_s or disk.purger.within_s
         self._flusher = Flusher(disk.sync, self._poison)
         self._steward = Steward(
             disk,
@@ -260,6 +264,8 @@ class Exporter:
                 self._finish("detached")
             case Resize():
                 channel.send(self._resized(call))
+            case PurgeWithin():
+                channel.send(self._purged_within(call))
             case Reset():
                 channel.send(self._reset(call))
             case Survey():
@@ -274,6 +280,13 @@ class Exporter:
                 self._disk.resize(call.size_bytes)
             except ScrubjayError as error:
                 return failure(error, to=call.id)
+        return Done(id=call.id)
+
+    def _purged_within(self, call: PurgeWithin) -> Message:
+        """Purge by another deadline from the next look on, which takes a minute at most."""
+        self._purge_within_s = call.within_s
+        if self._disk is not None:
+            self._disk.purger.within_s = call.within_s
         return Done(id=call.id)
 
     def _reset(self, call: Reset) -> Message:
@@ -303,6 +316,7 @@ class Exporter:
             map_pages=counters.map_pages,
             connections=len(clients),
             memory_bytes=_proportional_bytes(),
+            purge_within_s=disk.purger.within_s,
         )
 
     def _replaced(self, error: ScrubjayError) -> None:

@@ -31,6 +31,7 @@ from scrubjay.export.messages import (
     Done,
     Fork,
     Message,
+    PurgeWithin,
     Reset,
     Resize,
     Statistics,
@@ -149,6 +150,10 @@ class Exporters:
     def resize(self, volume: VolumeId, *, size_bytes: int) -> None:
         """Tell an exporter that its volume has grown."""
         self._call(volume, Resize(size_bytes=size_bytes), Done, timeout_s=_CALL_TIMEOUT_S)
+
+    def purge_within(self, volume: VolumeId, *, within_s: int) -> None:
+        """Tell an exporter by when to purge what is overwritten from now on, or was before."""
+        self._call(volume, PurgeWithin(within_s=within_s), Done, timeout_s=_CALL_TIMEOUT_S)
 
     def reset(self, volume: VolumeId) -> None:
         """Have the exporter of an ephemeral volume drop every key, and go on with zeros."""

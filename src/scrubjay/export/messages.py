@@ -44,6 +44,7 @@ __all__ = [
     "ListFamily",
     "Message",
     "Poisoned",
+    "PurgeWithin",
     "Reset",
     "Resize",
     "Segment",
@@ -218,6 +219,12 @@ class Reset(Message, frozen=True, tag=35):
     """Drop every key, and go on as a volume that was never written; of ephemeral ones only."""
 
 
+class PurgeWithin(Message, frozen=True, tag=36):
+    """From now on, purge what is overwritten or discarded within so many seconds."""
+
+    within_s: _U32
+
+
 class Survey(Message, frozen=True, tag=33):
     """Say what was done so far. Answered by Statistics."""
 
@@ -236,6 +243,8 @@ class Statistics(Message, frozen=True, tag=34):
     connections: _U64
     memory_bytes: _U64
     """Proportional: what this process alone would give back (0: not known)."""
+    purge_within_s: _U32
+    """By what it purges, in seconds."""
 
 
 # --- Between the daemon and the parent -----------------------------------------------
@@ -300,7 +309,17 @@ class End(Message, frozen=True, tag=54):
 
 FromExporter = Hello | Lease | Group | Commit | Poisoned | Goodbye | Done | Failed | Statistics
 FromDaemon = (
-    Attached | Granted | Committed | Done | Failed | Detach | Stop | Resize | Survey | Reset
+    Attached
+    | Granted
+    | Committed
+    | Done
+    | Failed
+    | Detach
+    | Stop
+    | Resize
+    | Survey
+    | Reset
+    | PurgeWithin
 )
 ToParent = Fork | ListFamily | End
 FromParent = Forked | Family | Done | Failed
