@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import json
 import os
@@ -10,17 +11,32 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from scrubjay.app.evidence import open_offline
 from scrubjay.app.home import Home
 from scrubjay.app.making import PoolDevice
-from scrubjay.app.places import pool_path, read_places
+from scrubjay.app.places import pool_path, read_places, write_places
 from scrubjay.app.retired import Retired
 from scrubjay.app.retiring import Target, retire
 from scrubjay.app.sinks import open_sink
 from scrubjay.base.errors import Conflict, Invalid, NotFound, ScrubjayError
 from scrubjay.base.ids import Epoch
 from scrubjay.base.ports import Clock, Entropy
+from scrubjay.control.records import (
+    CERTIFICATE_PREFIX,
+    ENTRY_PREFIX,
+    CertificateRecord,
+    decode,
+)
+from scrubjay.control.retirements import find_retirement
+from scrubjay.control.view import View
+from scrubjay.evidence.entries import RetiredEntry, parse_entry
+from scrubjay.evidence.report import Verdict
+from scrubjay.evidence.stages import parse_statement
+from scrubjay.evidence.statement import Retired as Statement
+from scrubjay.evidence.verify import verify
 from scrubjay.media.erase import Technique
 from scrubjay.media.file import PoolFile
 from scrubjay.media.finding import pool_at
@@ -88,6 +104,30 @@ def opens(home: Home, path: Path) -> bool:
     return True
 
 
+def certified(home: Home) -> list[str]:
+    """Issue what is due, as a daemon does when it starts; return the media's certificates.
+
+    Each is verified, and stands in the log once.
+    """
+    clock = Hands(now=1_800_000_000_000_000_000)  # after all that happened
+    with open_offline(home, clock=clock, entropy=fresh()) as (keeper, retirements):
+        assert retirements.issue(), retirements.trouble
+        view = View(keeper.pool)
+        entries = [parse_entry(value) for _, value in view.scan(ENTRY_PREFIX)]
+        rows = [
+            decode(CertificateRecord, value, where="certificate")
+            for _, value in view.scan(CERTIFICATE_PREFIX)
+        ]
+        found = [each.forgotten for each in rows if each.scope == "medium"]
+        logged = [each.statement for each in entries if isinstance(each, RetiredEntry)]
+        assert logged == found
+        key = (home.evidence / "log.pub").read_text()
+        for digest in found:
+            report = verify(retirements.bundle(digest), key, now=keeper.now())
+            assert report.verdict is not Verdict.NOT_PROVEN, report.reason
+    return found
+
+
 def test_retire_moves_everything_and_erases_the_old_file(home: Home, folder: Path) -> None:
     """The volume reads as before, from the new medium; the old one is gone, all of it read back."""
     old, new = home.pool, folder / "elsewhere"
@@ -103,7 +143,12 @@ def test_retire_moves_everything_and_erases_the_old_file(home: Home, folder: Pat
     assert told.technique == "overwrite"
     assert {done == total for done, total in steps.values()} == {True}
     assert set(steps) == {"copy", "erase"}
+    assert told.certified is not None
+    report = verify(Path(told.certified.bundle).read_bytes(), Path(told.certified.key).read_text())
+    assert report.verdict is not Verdict.NOT_PROVEN, report.reason
+    assert certified(home) == [told.certified.digest]
     facts = json.loads((home.retired / f"{told.id}.json").read_text())
+    assert facts["certified"]["digest"] == told.certified.digest
     assert facts["mismatches"] == 0
     assert facts["moved_to"] == str(new)
     assert any("dropped epoch 1" in each for each in facts["logged"])
@@ -160,6 +205,7 @@ def test_retire_cut_at_every_step_leaves_one_pool_and_is_finished(
         assert not home.pool.exists()
         assert holds(home), f"cut at step {at}, and finished"
         assert read_places(home).leaving is None
+        assert len(certified(home)) == 1, f"cut at step {at}, and certified"
     else:
         pytest.fail("it was cut at every step and never came to an end")
     assert outcomes == {home.pool, new}, "cuts before and after the move"
@@ -183,6 +229,76 @@ def test_retire_cut_in_the_middle_goes_on(home: Home, folder: Path, step: str) -
     moved(home, None if step == "erase" else new)
     assert holds(home)
     assert list(home.retired.iterdir())
+
+
+def test_certificate_waits_where_it_cannot_be_issued_and_edited_facts_are_not_believed(
+    home: Home, folder: Path
+) -> None:
+    """The daemon issues it at its next start, from what the pool knows, once."""
+    away = home.catalog.rename(folder / "catalog.db")
+    told = moved(home, folder / "elsewhere")
+    assert told.certified is not None
+    assert (told.certified.digest, told.clean) == ("", True)
+    assert "no catalog" in told.certified.waits
+    path = home.retired / f"{told.id}.json"
+    path.write_text(path.read_text().replace('"pages_read"', '"pages_forged"'))
+    away.rename(home.catalog)
+    (digest,) = certified(home)
+    assert certified(home) == [digest]
+    with open_offline(home, clock=Hands(), entropy=fresh()) as (keeper, retirements):
+        record = find_retirement(keeper.pool, told.id)
+        assert record is not None
+        assert record.certificate == digest
+        statement = parse_statement(
+            base64.b64decode(json.loads(retirements.bundle(digest))["envelope"]["payload"])
+        )
+        assert isinstance(statement.predicate, Statement)
+        assert statement.predicate.erasure.pages_read == told.pages_read
+
+
+def test_medium_of_which_the_pool_knows_nothing_is_erased_and_not_certified(
+    home: Home, folder: Path
+) -> None:
+    """Whoever edits places.json gets no certificate about a medium of his invention (I8)."""
+
+    def cut(at: str, _done: int, _total: int) -> None:
+        if at == "erase":
+            raise CutError
+
+    with pytest.raises(CutError):
+        moved(home, folder / "elsewhere", progress=cut)
+    places = read_places(home)
+    assert places.leaving is not None
+    forged = msgspec.structs.replace(places.leaving, medium_id=uuid.uuid4())
+    write_places(home, msgspec.structs.replace(places, leaving=forged))
+    with pytest.raises(Conflict, match="of this pool, expected"):
+        moved(home, None)
+    home.pool.write_bytes(bytes(size_of(SLOTS)))  # nothing says by now which medium it was
+    told = moved(home, None)
+    assert told.certified is not None
+    assert (told.certified.digest, certified(home)) == ("", [])
+    assert "there is no certificate" in told.certified.waits
+
+
+def test_living_medium_is_not_erased_though_places_say_that_it_was_left(
+    home: Home, folder: Path
+) -> None:
+    """The pool's id is the same; the medium's is not."""
+
+    def cut(at: str, _done: int, _total: int) -> None:
+        if at == "erase":
+            raise CutError
+
+    with pytest.raises(CutError):
+        moved(home, folder / "elsewhere", progress=cut)
+    places = read_places(home)
+    assert places.leaving is not None
+    forged = msgspec.structs.replace(places.leaving, path=places.pool)
+    write_places(home, msgspec.structs.replace(places, leaving=forged))
+    with pytest.raises(ScrubjayError):
+        moved(home, None)
+    write_places(home, places)
+    assert holds(home)
 
 
 def test_retire_refuses_what_would_lose_something(home: Home, folder: Path) -> None:

@@ -63,7 +63,7 @@ from scrubjay.base.errors import (
     Unavailable,
 )
 from scrubjay.base.ids import VolumeId
-from scrubjay.base.ports import Clock, Entropy
+from scrubjay.base.ports import Clock, Entropy, Medium
 from scrubjay.base.units import SEGMENT_BYTES, SLOTS_OFFSET_BYTES
 from scrubjay.catalog.database import Database
 from scrubjay.catalog.index import Index
@@ -82,6 +82,7 @@ from scrubjay.media.geometry import Geometry
 from scrubjay.media.moving import Moved, copy_slots, expect_room, write_superblocks
 from scrubjay.media.pool import Pool
 from scrubjay.media.slots import AREA_PREFIX, Slots
+from scrubjay.media.superblock import read_copies, survey
 from scrubjay.sinks.keeper import EpochKeeper
 from scrubjay.sinks.sink import Sink
 
@@ -263,6 +264,7 @@ def _erase(
         opened_pool(home, clock=clock, entropy=entropy) as (_, sink),
         contextlib.closing(DirectFile.open(path, hold=True)) as medium,
     ):
+        _expect_own(medium, path, leaving.medium_id)
         superblocks_opened = count_openable(medium, sink)
         looked_at = max(at(clock.now_ns()), record.left_at or record.noted_at)
     wiped = wipe_medium(
@@ -309,6 +311,19 @@ def _let_go(home: Home, places: Places, leaving: Leaving, *, again: bool) -> Non
         path.unlink()
         sync_folder(path.parent)
     write_places(home, msgspec.structs.replace(places, leaving=None))
+
+
+def _expect_own(medium: Medium, path: Path, medium_id: UUID) -> None:
+    """Raise Conflict where another medium of this pool lies there: the living one, above all."""
+    try:
+        found = survey(read_copies([medium])).medium_id
+    except ScrubjayError:
+        return  # its superblocks were erased before a cut, and `_expect_left` has looked
+    if found != medium_id:
+        raise Conflict(
+            f"medium {path}: is medium {found} of this pool, expected {medium_id}",
+            hint="places.json was edited: it names the wrong one as to be erased",
+        )
 
 
 def _is_others(path: Path, places: Places) -> bool:
