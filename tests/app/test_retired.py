@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from scrubjay.app.retired import Times, describe, expect_same, tell, wiped_of
-from scrubjay.base.errors import Conflict
+from scrubjay.base.errors import Conflict, Invalid
 from scrubjay.control.retirement_records import ErasedRecord, RetirementRecord
 from scrubjay.evidence.statement import DiskBeneath, FailedRange, MediumRetired, Wiped
 from scrubjay.media.erase import Erasure, Technique
@@ -104,6 +104,12 @@ def test_anything_less_is_conditional_and_says_why(
     assert told.method == "CONDITIONAL"
     assert reason in told.reason
     assert told.clean == (reason in ("from a cache", "writes elsewhere"))
+
+
+def test_medium_that_was_not_erased_has_nothing_to_be_told() -> None:
+    """Noted is not erased."""
+    with pytest.raises(Invalid, match="not erased"):
+        tell(msgspec.structs.replace(record(wiped()), erased=None), pool=POOL)
 
 
 def test_ranges_that_failed_are_listed_and_the_tail_is_one_of_them() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 from uuid import UUID
 
-from scrubjay.base.errors import Conflict
+from scrubjay.base.errors import Conflict, Invalid
 from scrubjay.base.units import PAGE_BYTES
 from scrubjay.control.retirement_records import RetirementRecord
 from scrubjay.control.retirements import assumed_of, logged_of, text_of
@@ -161,10 +161,10 @@ def wiped_of(erasure: Erasure, *, tail_bytes: int, tail_clean: bool, times: Time
 
 
 def tell(record: RetirementRecord, *, pool: UUID) -> Retired:
-    """Return what may be said of a medium that was erased."""
+    """Return what may be said of a medium that was erased; Invalid of one that was not."""
     medium, erased = record.medium, record.erased
-    assert erased is not None, "it was"
-    assert record.left_at is not None, "before it was erased"
+    if erased is None or record.left_at is None:
+        raise Invalid(f"medium {medium.id}: not erased, expected one that was")
     wiped, failures = erased.wiped, failures_of(erased.wiped)
     method, reason = grade_of_medium(
         medium, technique=wiped.technique, reads=wiped.reads, failures=failures
