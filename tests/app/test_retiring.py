@@ -16,6 +16,7 @@ import pytest
 
 from scrubjay.app.evidence import open_offline
 from scrubjay.app.home import Home
+from scrubjay.app.leaving import opened_pool
 from scrubjay.app.making import PoolDevice
 from scrubjay.app.places import pool_path, read_places, write_places
 from scrubjay.app.retired import Retired
@@ -30,12 +31,14 @@ from scrubjay.control.records import (
     CertificateRecord,
     decode,
 )
-from scrubjay.control.retirements import find_retirement
+from scrubjay.control.retirement_records import ErasedRecord
+from scrubjay.control.retirements import find_retirement, put_retirement
 from scrubjay.control.view import View
 from scrubjay.evidence.entries import RetiredEntry, parse_entry
 from scrubjay.evidence.report import Verdict
 from scrubjay.evidence.stages import parse_statement
 from scrubjay.evidence.statement import Retired as Statement
+from scrubjay.evidence.statement import Wiped
 from scrubjay.evidence.verify import verify
 from scrubjay.media.erase import Technique
 from scrubjay.media.file import PoolFile
@@ -282,6 +285,54 @@ def test_medium_of_which_the_pool_knows_nothing_is_erased_and_not_certified(
     assert told.certified is not None
     assert (told.certified.digest, certified(home)) == ("", [])
     assert "there is no certificate" in told.certified.waits
+
+
+@pytest.mark.parametrize("others", [False, True])
+def test_medium_whose_erasing_is_on_record_is_let_go_and_not_erased_again(
+    home: Home,
+    folder: Path,
+    others: bool,
+) -> None:
+    """The power went between the two; what somebody put there since is left alone."""
+
+    def cut(at: str, _done: int, _total: int) -> None:
+        if at == "erase":
+            raise CutError
+
+    with pytest.raises(CutError):
+        moved(home, folder / "elsewhere", progress=cut)
+    places = read_places(home)
+    assert places.leaving is not None
+    with opened_pool(home, clock=Hands(), entropy=fresh()) as (pool, _):
+        record = find_retirement(pool, places.leaving.medium_id)
+        assert record is not None
+        assert record.left_at is not None
+        size_bytes = record.medium.size_bytes
+        found = Wiped(
+            technique="overwrite",
+            pattern="overwrite-zeros",
+            begun_at=record.left_at,
+            erased_at=record.left_at,
+            read_back_at=record.left_at,
+            bytes_erased=size_bytes,
+            pages=size_bytes // 4096,
+            pages_read=7,
+            reads="device",
+            mismatches=0,
+            unreadable=0,
+            failed=(),
+        )
+        erased = ErasedRecord(wiped=found, looked_at=record.left_at, superblocks_opened=0)
+        put_retirement(pool, msgspec.structs.replace(record, erased=erased))
+    if others:
+        home.pool.write_bytes(b"somebody else's" * 4096)
+    told = moved(home, None)
+    assert told.pages_read == 7
+    assert home.pool.exists() == others
+    assert told.certified is not None
+    assert certified(home) == [told.certified.digest]
+    assert read_places(home).leaving is None
+    assert holds(home)
 
 
 def test_living_medium_is_not_erased_though_places_say_that_it_was_left(
