@@ -409,6 +409,9 @@ def test_pool_moves_from_device_to_larger_device_and_says_which(folder: Path) ->
         told = moved(home, second, overwrite=True)
         assert told.kind == "block device"
         assert told.disks[0].node == str(first)
+        assert told.certified is not None
+        assert certified(home) == [told.certified.digest]
+        assert told.size_bytes == told.pages * 4096 - 4096 + 512, "the last page is a shorter one"
         assert not any(images[0].read_bytes()), "also what lies behind the last page"
         assert holds(home)
         assert pool_at(second) == told.pool

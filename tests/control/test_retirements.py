@@ -228,6 +228,9 @@ def test_sentences_follow_from_the_record() -> None:
     """What was not done is not told."""
     assert len(logged_of(replace(RECORD, erased=None))) == 2
     assert "2 of 2 pages" in logged_of(RECORD)[-1]
+    assert RECORD.erased is not None
+    odd = replace(RECORD.erased, wiped=replace(WIPED, bytes_erased=8193))
+    assert "The last 1 bytes" in logged_of(replace(RECORD, erased=odd))[-1]
     assert any("It was a file" in each for each in assumed_of(RECORD))
     assert text_of("") == "?"
     assert text_of("a\x1bb") == "a?b"

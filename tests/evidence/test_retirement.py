@@ -16,7 +16,7 @@ from scrubjay.evidence.facts import RetireFacts
 from scrubjay.evidence.ordering import in_order, unique
 from scrubjay.evidence.page import render
 from scrubjay.evidence.report import Outcome, Verdict, deadlines_of, words_of
-from scrubjay.evidence.retirement import expect_erased, failures_of
+from scrubjay.evidence.retirement import expect_erased, failures_of, remarks_of
 from scrubjay.evidence.rules import rules_of
 from scrubjay.evidence.stages import name_of_medium, parse_statement
 from scrubjay.evidence.statement import FailedRange, Retired
@@ -136,6 +136,7 @@ def test_sampled_medium_says_how_much_was_read() -> None:
     report = verify(world.bundle(world.retire(retire_facts(wiped=few))), world.key)
     assert report.verdict is Verdict.ERASED
     assert "128 of 1025 pages" in report.check("erased").sentence
+    assert "Only 128 of 1025 pages were read back." in report.remarks
     with pytest.raises(Invalid, match="0 of 1025"):
         certify_retired(
             retire_facts(wiped=msgspec.structs.replace(WIPED, pages_read=0)), world.signer
@@ -162,6 +163,17 @@ def test_medium_that_something_could_still_open_is_not_certified(
     others = tuple(each for each in known.looked if each.kind != kind)
     with pytest.raises(Invalid, match=reason):
         certify_retired(replace(known, looked=(*others, told)), World().signer)
+
+
+def test_remarks_tell_what_a_reader_could_overlook() -> None:
+    """A file is no disk, and without a serial number any disk could be meant."""
+    world = World()
+    assert remarks_of(predicate_of(world.retire(retire_facts())[0])) == ()
+    known = retire_facts(disk=msgspec.structs.replace(DISK, serial=None))
+    file = msgspec.structs.replace(known.medium, kind="file")
+    report = verify(world.bundle(world.retire(replace(known, medium=file))), world.key)
+    assert any("was a file" in each for each in report.remarks)
+    assert any("no serial number" in each for each in report.remarks)
 
 
 NEVER = "2031-01-01T00:00:00Z"

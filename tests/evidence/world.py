@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+import msgspec
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -306,6 +307,7 @@ DISK = DiskBeneath(
     rotates=True,
     size_bytes=(1 << 22) + 512,
 )
+FLASH = msgspec.structs.replace(DISK, node="/dev/nvme0n1", model="SSD 990", rotates=False)
 WIPED = Wiped(
     technique="overwrite",
     pattern="overwrite-zeros",
@@ -337,7 +339,11 @@ def retire_facts(
             size_bytes=(1 << 22) + 512,
             disks=(disk,),
             worth=worth,  # type: ignore[arg-type]  # the tests pass each by its name
-            reason="sdb, a rotating disk: overwriting happens in place",
+            reason=(
+                "sdb, a rotating disk: overwriting happens in place"
+                if worth == "Clear"
+                else "nvme0n1, flash: it writes elsewhere instead of overwriting"
+            ),
         ),
         move=Move(
             noted_at=moment(1000),

@@ -24,6 +24,7 @@ import msgspec
 import structlog
 
 from scrubjay.base.errors import Corrupt, ScrubjayError
+from scrubjay.base.units import PAGE_BYTES
 from scrubjay.control.certificates import envelope_place
 from scrubjay.control.keeper import Keeper
 from scrubjay.control.log import Log, append
@@ -219,7 +220,12 @@ def logged_of(record: RetirementRecord) -> tuple[str, ...]:
         f"All {wiped.bytes_erased} bytes were erased ({wiped.pattern}), and "
         f"{wiped.pages_read} of {wiped.pages} pages were read back."
     )
-    return (_COPIED, moved, erased)
+    tail_bytes = wiped.bytes_erased % PAGE_BYTES
+    tail = (
+        f"The last {tail_bytes} bytes, less than a page, were read back through the system's "
+        "cache, whatever is said of the others."
+    )
+    return (_COPIED, moved, erased, *([tail] if tail_bytes else []))
 
 
 def assumed_of(record: RetirementRecord) -> tuple[str, ...]:
@@ -245,7 +251,7 @@ def text_of(text: str | Path) -> str:
 
 def _of_superblocks(record: RetirementRecord, opened: int, at: dt.datetime) -> Looked:
     copies = len(COPY_OFFSETS_BYTES)
-    method = "tried to open each copy with every key of the sink, before they were overwritten"
+    method = "asked the sink for the key that opens each copy, before they were overwritten"
     medium = str(record.medium.id)
     return Looked("superblocks", medium, method, at, copies, copies, opened)
 

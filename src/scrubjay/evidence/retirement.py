@@ -15,7 +15,7 @@ from scrubjay.evidence.deriving import grade_of_medium, passed, spell
 from scrubjay.evidence.ordering import in_order, unique
 from scrubjay.evidence.statement import Retired, Wiped
 
-__all__ = ["RULES", "expect_erased", "failures_of"]
+__all__ = ["RULES", "expect_erased", "failures_of", "remarks_of"]
 
 _SUPERBLOCKS = 2
 
@@ -42,6 +42,19 @@ def expect_erased(predicate: Retired) -> str:
         f"All {erasure.bytes_erased} bytes of {medium.place} were erased, and {erasure.pages_read} "
         f"of {erasure.pages} pages read back. Beneath: {labels or 'nobody can tell'}."
     )
+
+
+def remarks_of(predicate: Retired) -> tuple[str, ...]:
+    """Return what is no failure and yet has to be known of a medium, in sentences."""
+    medium, erasure = predicate.medium, predicate.erasure
+    remarks = []
+    if medium.kind == "file":
+        remarks.append("The medium was a file: the disk beneath it is not erased as a whole.")
+    if erasure.pages_read < erasure.pages:
+        remarks.append(f"Only {erasure.pages_read} of {erasure.pages} pages were read back.")
+    if not medium.disks or not all(each.serial for each in medium.disks):
+        remarks.append("Of a disk beneath no serial number is known: nothing ties this to it.")
+    return tuple(remarks)
 
 
 def _epochs(predicate: Retired) -> str:

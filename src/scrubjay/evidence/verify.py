@@ -35,7 +35,7 @@ from scrubjay.evidence.questions import (
     ask_witnesses,
 )
 from scrubjay.evidence.report import Outcome, Report, Verdict, Work
-from scrubjay.evidence.retirement import expect_erased
+from scrubjay.evidence.retirement import expect_erased, remarks_of
 from scrubjay.evidence.rules import NAMES, rules_of
 from scrubjay.evidence.stages import check_scrubbing, check_statement, parse_statement
 from scrubjay.evidence.statement import Certified, Forgotten, Retired, Scrubbed, Statement
@@ -142,6 +142,8 @@ def _stage(
         work.check(prefix + name, rule)
     if isinstance(statement.predicate, Retired):
         work.check(prefix + "erased", partial(expect_erased, statement.predicate))
+        for sentence in remarks_of(statement.predicate):
+            work.remark(sentence)
     return _Stage(payload, statement, leaf)
 
 

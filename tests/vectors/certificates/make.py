@@ -15,6 +15,7 @@ from scrubjay.evidence.facts import Held, Kept
 from scrubjay.evidence.note import encode_base64
 from scrubjay.evidence.verify import verify
 from tests.evidence.world import (
+    FLASH,
     World,
     cosigned,
     facts,
@@ -56,7 +57,7 @@ def media(folder: Path) -> None:
     world = World()
     world.bear([1, 2])
     clear = world.retire(retire_facts())
-    flash = world.retire(retire_facts(worth="CONDITIONAL"))
+    flash = world.retire(retire_facts(worth="CONDITIONAL", disk=FLASH))
     line, witness = cosigned(world.newest().text, seed=9, name="w.example", time=1_800_000_000)
     world.log.cosign([line], [witness])
     bundles = {"retired": world.bundle(clear), "retired-flash": world.bundle(flash)}
