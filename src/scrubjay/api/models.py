@@ -182,12 +182,13 @@ class CertifiedVolume(BaseModel):
 
 
 class Certificate(BaseModel):
-    """Proof that volumes were forgotten, and later that their slots were scrubbed."""
+    """Proof that volumes were forgotten, their slots scrubbed; or that a medium was erased."""
 
     id: str = Field(description="digest of the newest stage")
-    stage: Literal["forgotten", "scrubbed"]
+    stage: Literal["forgotten", "scrubbed", "retired"]
     forgotten: str = Field(description="digest of the first stage")
-    scope: Literal["volumes", "tenant"]
+    scope: Literal["volumes", "tenant", "medium"]
+    medium: uuid.UUID | None
     volume_count: int
     epoch_before: int
     epoch_after: int
@@ -198,17 +199,17 @@ class Certificate(BaseModel):
     def of(cls, issued: Issued) -> Self:
         """Show a certificate."""
         record = issued.record
-        assert record.issued_at is not None, "it is issued"
         return cls(
             id=issued.id,
-            stage="scrubbed" if record.scrubbed else "forgotten",
+            stage=issued.stage,
             forgotten=record.forgotten,
             scope=record.scope,
+            medium=record.medium,
             volume_count=len(record.volumes),
             epoch_before=record.epoch_before,
             epoch_after=record.epoch_after,
             worth=record.worth,
-            issued_at=record.issued_at,
+            issued_at=issued.issued_at,
         )
 
 

@@ -29,7 +29,9 @@ from scrubjay.evidence.verify import verify as verify_bundle
 
 __all__ = ["commands"]
 
-commands = typer.Typer(no_args_is_help=True, help="Proof of what was destroyed.")
+commands = typer.Typer(
+    no_args_is_help=True, help="Proof of what was destroyed, and of media that were erased."
+)
 
 _NOT_PROVEN = 1
 _FILE_BYTES_MAX = 1 << 23
@@ -58,7 +60,13 @@ def list_(*, json: AsJson = False) -> None:
     print_table(
         ["ID", "STAGE", "VOLUMES>", "WORTH", "ISSUED"],
         [
-            (each.id[:16], each.stage, str(each.volume_count), each.worth, ago(each.issued_at))
+            (
+                each.id[:16],
+                each.stage,
+                "a medium" if each.medium else str(each.volume_count),
+                each.worth,
+                ago(each.issued_at),
+            )
             for each in found
         ],
         empty="no certificates; each destroyed volume gets one: scrubjay volume destroy NAME",
@@ -89,7 +97,8 @@ def show(
         sys.stdout.write(render(report, digest=digest, person=person))
         return
     volumes = "\n".join(f"{each.id} (blinding value {each.blinding})" for each in found.volumes)
-    print_facts([("certificate", found.id), ("stage", found.stage), ("volumes", volumes)])
+    about = ("medium", found.medium) if found.medium else ("volumes", volumes)
+    print_facts([("certificate", found.id), ("stage", found.stage), about])
     _print_report(report)
 
 

@@ -78,7 +78,7 @@ class CertifiedVolume(Struct, frozen=True):
 
 
 class Certificate(Struct, frozen=True):
-    """Proof that volumes were forgotten, and later that their slots were scrubbed."""
+    """Proof that volumes were forgotten, their slots scrubbed; or that a medium was erased."""
 
     id: str
     stage: str
@@ -88,6 +88,7 @@ class Certificate(Struct, frozen=True):
     epoch_after: int
     worth: str
     issued_at: dt.datetime
+    medium: str | None
 
 
 class CertificateShown(Certificate, frozen=True):

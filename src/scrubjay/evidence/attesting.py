@@ -17,7 +17,7 @@ from uuid import UUID
 
 from scrubjay.base.errors import Invalid
 from scrubjay.evidence.report import Work
-from scrubjay.evidence.statement import Attestation, Forgotten, Predicate, SinkDropped, Subject
+from scrubjay.evidence.statement import Attestation, Certified, Forgotten, SinkDropped, Subject
 
 __all__ = [
     "Attests",
@@ -87,7 +87,7 @@ def check_attestations(predicate: Forgotten, attests: Attests | None) -> str:
     return " ".join(words)
 
 
-def ask_sinks(work: Work, name: str, predicate: Predicate, attests: Attests | None) -> None:
+def ask_sinks(work: Work, name: str, predicate: Certified, attests: Attests | None) -> None:
     """Check what TPMs signed of a forgetting, and remark where one signed nothing."""
     if not isinstance(predicate, Forgotten):
         return
@@ -103,7 +103,7 @@ def ask_sinks(work: Work, name: str, predicate: Predicate, attests: Attests | No
             work.remark(_silent(each))
 
 
-def ask_keys(work: Work, keys: Sequence[str], predicate: Predicate | None) -> None:
+def ask_keys(work: Work, keys: Sequence[str], predicate: Certified | None) -> None:
     """Check that TPMs signed with keys that the auditor was given, or tell him to compare."""
     name = "sink key"
     if not isinstance(predicate, Forgotten):

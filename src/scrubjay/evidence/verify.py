@@ -18,7 +18,13 @@ from scrubjay.evidence.bundle import Bundle, First, Leaf, parse_bundle
 from scrubjay.evidence.checkpoint import Checkpoint, open_checkpoint
 from scrubjay.evidence.deriving import spell
 from scrubjay.evidence.dsse import digest_of, open_envelope
-from scrubjay.evidence.entries import BirthEntry, ForgettingEntry, ScrubbedEntry, parse_entry
+from scrubjay.evidence.entries import (
+    BirthEntry,
+    ForgettingEntry,
+    RetiredEntry,
+    ScrubbedEntry,
+    parse_entry,
+)
 from scrubjay.evidence.merkle import is_included, leaf_hash
 from scrubjay.evidence.note import COSIGNATURE, VerifierKey, parse_key
 from scrubjay.evidence.questions import (
@@ -30,9 +36,10 @@ from scrubjay.evidence.questions import (
     ask_witnesses,
 )
 from scrubjay.evidence.report import Outcome, Report, Verdict, Work
+from scrubjay.evidence.retirement import expect_erased, remarks_of
 from scrubjay.evidence.rules import NAMES, rules_of
 from scrubjay.evidence.stages import check_scrubbing, check_statement, parse_statement
-from scrubjay.evidence.statement import Forgotten, Scrubbed, Statement
+from scrubjay.evidence.statement import Certified, Forgotten, Retired, Scrubbed, Statement
 
 __all__ = ["verify"]
 
@@ -143,6 +150,10 @@ def _stage(
     work.check(prefix + "leaf", lambda: _leaf(leaf, payload, statement))
     for name, rule in rules_of(statement.predicate).items():
         work.check(prefix + name, rule)
+    if isinstance(statement.predicate, Retired):
+        work.check(prefix + "erased", partial(expect_erased, statement.predicate))
+        for sentence in remarks_of(statement.predicate):
+            work.remark(sentence)
     return _Stage(payload, statement, leaf)
 
 
@@ -165,12 +176,13 @@ def _included(leaf: Leaf, checkpoint: Checkpoint) -> str:
 
 def _leaf(leaf: Leaf, payload: bytes, statement: Statement) -> str:
     entry, predicate = parse_entry(_bytes(leaf)), statement.predicate
-    expected = ScrubbedEntry if isinstance(predicate, Scrubbed) else ForgettingEntry
-    if not isinstance(entry, ForgettingEntry | ScrubbedEntry) or type(entry) is not expected:
+    told = isinstance(entry, ForgettingEntry | ScrubbedEntry | RetiredEntry)
+    if not told or type(entry) is not _entry_kind(predicate):
         raise Invalid("the entry is of another kind, expected that of the certificate's stage")
     if entry.statement != digest_of(payload):
         raise Invalid("the entry names another statement")
-    if entry.subjects != tuple(each.name for each in statement.subject):
+    subjects = (entry.subject,) if isinstance(entry, RetiredEntry) else entry.subjects
+    if subjects != tuple(each.name for each in statement.subject):
         raise Invalid("the entry names other subjects")
     if entry.at != predicate.issued_at:
         raise Invalid(f"the entry is of {spell(entry.at)}, expected when this was issued")
@@ -178,6 +190,12 @@ def _leaf(leaf: Leaf, payload: bytes, statement: Statement) -> str:
     if isinstance(entry, ScrubbedEntry) and entry.forgotten != forgotten:
         raise Invalid("the entry refers to another forgetting")
     return f"The log's entry of {spell(entry.at)} names this very statement."
+
+
+def _entry_kind(predicate: Certified) -> type[ForgettingEntry | ScrubbedEntry | RetiredEntry]:
+    if isinstance(predicate, Retired):
+        return RetiredEntry
+    return ScrubbedEntry if isinstance(predicate, Scrubbed) else ForgettingEntry
 
 
 def _link(work: Work, stage: _Stage | None, first: _Stage | None, *, has_first: bool) -> None:
@@ -188,6 +206,8 @@ def _link(work: Work, stage: _Stage | None, first: _Stage | None, *, has_first: 
         work.check("scrubbing", lambda: _scrubbing(stage, first, has_first=has_first))
     elif has_first:
         work.check("scrubbing", _too_many)
+    elif isinstance(stage.statement.predicate, Retired):
+        work.leave("scrubbing", "a medium: it was erased whole, and there is no second stage")
     else:
         work.leave("scrubbing", "a forgetting; its slots are overwritten later")
 
@@ -210,6 +230,8 @@ def _scrubbing(stage: _Stage, first: _Stage, *, has_first: bool) -> str:
 
 def _births(work: Work, bundle: Bundle, first: _Stage, checkpoint: Checkpoint) -> str:
     predicate = first.statement.predicate
+    if isinstance(predicate, Retired) and not bundle.births:
+        return "A medium: nothing was born."
     if not isinstance(predicate, Forgotten):
         raise Invalid("there is no first stage, whose subjects could have been born")
     if len(bundle.births) != len(predicate.subjects):
