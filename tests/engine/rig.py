@@ -72,6 +72,10 @@ class Keeper:
     """Forgotten stripes of segments, as masks: each with the commit that says it may be."""
     on_change: Callable[[], None] = field(default=lambda: None, repr=False, compare=False)
     """Called behind each durable change."""
+    on_commit: Callable[[Checkpoint], None] = field(
+        default=lambda _: None, repr=False, compare=False
+    )
+    """Called with each checkpoint that is on its way, before it is taken over."""
 
     def __post_init__(self) -> None:
         if not self.places and not self.free and not self.others:
@@ -147,6 +151,7 @@ class EpochLessor:
     def commit(self, checkpoint: Checkpoint, *, freed: Sequence[SegmentId]) -> int:
         """Name a checkpoint; the same again changes nothing, as the daemon has it."""
         keeper = self._current()
+        keeper.on_commit(checkpoint)
         if checkpoint.flushed < keeper.checkpoint.flushed:
             raise Conflict(f"{checkpoint.flushed}, expected {keeper.checkpoint.flushed}")
         keeper.checkpoint = checkpoint

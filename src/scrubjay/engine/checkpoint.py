@@ -15,7 +15,7 @@ import msgspec
 
 from scrubjay.base.errors import Corrupt, Invalid
 from scrubjay.base.ids import Entry, SegmentId
-from scrubjay.base.units import PAGE_BYTES
+from scrubjay.base.units import MIB, PAGE_BYTES, SECTOR_BYTES
 from scrubjay.engine.lessor import Purged
 from scrubjay.engine.log import Appender
 from scrubjay.engine.paged import EMPTY, Page, PagedMap, page_address, split_address
@@ -29,9 +29,14 @@ __all__ = [
     "Prepared",
     "Root",
     "begun_root",
+    "distance_bytes",
     "read_root",
 ]
 
+CHECKPOINT_BYTES = (64 * MIB, 512 * MIB)
+"""Log behind the last checkpoint that asks for the next, at least and at most; half of what
+is live in between. Bounds replay, which takes about a second for the most. A checkpoint
+syncs all that was written since the last, so a short distance makes the disk the limit."""
 USAGE_MAP, ROOT_MAP = 1, 3
 ROOT_ADDRESS = page_address(ROOT_MAP, 0, 0)
 VERSION = 1
@@ -90,6 +95,12 @@ class Prepared:
     freed: tuple[SegmentId, ...]
     filled: tuple[SegmentId, ...]
     purged: Purged
+
+
+def distance_bytes(live_sectors: int) -> int:
+    """Return how much log behind a checkpoint asks for the next one."""
+    least, most = CHECKPOINT_BYTES
+    return min(max(live_sectors * SECTOR_BYTES // 2, least), most)
 
 
 def begun_root(

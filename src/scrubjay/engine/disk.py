@@ -19,7 +19,7 @@ import msgspec
 from scrubjay.base.errors import Invalid, NoSpace, Unavailable
 from scrubjay.base.ids import Entry, SegmentId
 from scrubjay.base.ports import Medium
-from scrubjay.base.units import MIB, PAGE_BYTES, SECTOR_BYTES, SEGMENT_BYTES
+from scrubjay.base.units import PAGE_BYTES, SEGMENT_BYTES
 from scrubjay.engine.checkpoint import (
     ROOT_ADDRESS,
     Checkpointer,
@@ -27,6 +27,7 @@ from scrubjay.engine.checkpoint import (
     Prepared,
     Root,
     begun_root,
+    distance_bytes,
     read_root,
 )
 from scrubjay.engine.cleaning import Cleaner
@@ -50,10 +51,6 @@ __all__ = ["Disk"]
 LEASE_SEGMENTS = 32
 """Kept ahead at most, half a second of writing: the daemon syncs twice to commit a
 checkpoint, and grants nothing meanwhile."""
-CHECKPOINT_BYTES = (64 * MIB, 512 * MIB)
-"""Log behind the last checkpoint that asks for the next, at least and at most; half of what
-is live in between. Bounds replay, which takes about a second for the most. A checkpoint
-syncs all that was written since the last, so a short distance makes the disk the limit."""
 MAP_LIMIT_PAGES = 16384
 """64 MiB of map: 32 GiB of volume before anything is evicted."""
 SETTLE_ENTRIES, SETTLE_ENTRIES_MAX = 4096, 65536
@@ -271,11 +268,9 @@ class Disk:
 
     def wants_checkpoint(self) -> bool:
         """Tell whether enough was written, or is dirty, for a checkpoint to pay."""
-        least, most = CHECKPOINT_BYTES
-        distance = min(max(self._usage.live_sectors * SECTOR_BYTES // 2, least), most)
+        appended = self._log.appended_bytes + self._mover.appended_bytes
         return (
-            self._log.appended_bytes + self._mover.appended_bytes - self._checkpoint_at_bytes
-            >= distance
+            appended - self._checkpoint_at_bytes >= distance_bytes(self._usage.live_sectors)
             or self._checkpointer.dirty_pages > self.map_limit_pages // 2
             or (self.full and bool(self._cleaner.evacuated or self._usage.empty))
         )
@@ -411,6 +406,7 @@ class Disk:
             prepared = self._prepared
             if prepared is None:  # a reset dropped it (ephemeral.py)
                 return
+            self._segments.withhold(prepared.freed, prepared.purged.stripes)
             for segment in prepared.freed:
                 self._segments.drop(segment)
         for segment, stripes in prepared.purged.stripes:
@@ -420,10 +416,10 @@ class Disk:
         checkpoint = Checkpoint(*at, prepared.purged)
         self._cleaner.free_percent = self._lessor.commit(checkpoint, freed=prepared.freed)
         with self.lock:
+            self._segments.withhold((), ())
             if self._prepared is not prepared:
                 return
             for segment in prepared.freed:
-                self._segments.drop(segment)
                 if segment in self._usage.empty:
                     self._usage.left += self._usage.forget(segment)
             self._cleaner.evacuated.difference_update(prepared.freed)
