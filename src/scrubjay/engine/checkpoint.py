@@ -83,6 +83,10 @@ class Root(msgspec.Struct, frozen=True):
     """Moved in order to purge, in the volume's life."""
     purge_adopted: bool = False
     """`usage` says of everything dead what is to be purged; an older version did not."""
+    moved: int = 0
+    """The moved segment in which cleaning was to go on; 0: none."""
+    moved_offset: int = 0
+    """From where on: what stands behind it, no map names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +109,7 @@ def distance_bytes(live_sectors: int) -> int:
 
 def begun_root(
     log: Appender,
+    mover: Appender,
     *,
     size_bytes: int,
     segment: int,
@@ -134,6 +139,8 @@ def begun_root(
         moves=no_map,
         begun_s=begun_s,
         purge_adopted=purge_adopted,
+        moved=mover.segment,
+        moved_offset=mover.position if mover.segment else 0,
     )
 
 
@@ -194,12 +201,15 @@ class Checkpointer:
             # Now, and not at the end: a map that grows meanwhile has a top that is not written.
             self._roots[kind] = MapRoot(pages.height, pages.root)
 
-    def map_root(self, kind: int) -> MapRoot:
-        """Return where a map hung when its pages had been written."""
-        return self._roots[kind]
-
     def write_root(self, root: Root) -> int:
-        """Append the root page; return its entry."""
+        """Append the root page, with where the maps hung and what was live; return its entry."""
+        root = msgspec.structs.replace(
+            root,
+            live_sectors=self.live_sectors,
+            sectors=self._roots[0],
+            usage=self._roots[1],
+            moves=self._roots[2],
+        )
         text = msgspec.json.encode(root).ljust(PAGE_BYTES, b"\0")
         if len(text) > PAGE_BYTES:
             msg = f"checkpoint root: {len(text)} bytes, expected at most {PAGE_BYTES}"

@@ -39,7 +39,7 @@ from scrubjay.engine.purging import Purger
 from scrubjay.engine.ranges import Ranges
 from scrubjay.engine.reading import Reader
 from scrubjay.engine.record import Stream
-from scrubjay.engine.recovery import replay
+from scrubjay.engine.recovery import mark_orphans, replay
 from scrubjay.engine.scan import Scanner
 from scrubjay.engine.stripes import KeyArena, Segments
 from scrubjay.engine.syncing import Syncer
@@ -124,7 +124,10 @@ class Disk:
             usage=self._usage,
             names=self._checkpointer.names,
         )
+        began_s = self._usage.now_s
         self.tick(now_s)
+        if root:
+            mark_orphans(root, scanner, self._usage, since_s=began_s, now_s=self._usage.now_s)
         self._log.sequence, self._log.tag = done.sequence, done.tag
         self._held += done.leased_since
         if done.sequence == checkpoint.flushed and not done.unused:
@@ -355,6 +358,7 @@ class Disk:
         segment = log.segment or min(unopened, default=self._unknown)
         begun = begun_root(
             log,
+            self._mover,
             size_bytes=self.size_bytes,
             segment=segment,
             written=usage.written(segment) if log.segment else 0,
@@ -377,13 +381,9 @@ class Disk:
         evacuating = {*self._cleaner.evacuated, *self._cleaner.redo, self._cleaner.evacuating}
         root = msgspec.structs.replace(
             begun,
-            live_sectors=self._checkpointer.live_sectors,
             segments=held - sum(s < begun.unknown for s in freed),
             unopened=tuple(s for s in unopened if s not in freed),
             evacuated=tuple(sorted(evacuating - freed - {0})),
-            sectors=self._checkpointer.map_root(0),
-            usage=self._checkpointer.map_root(1),
-            moves=self._checkpointer.map_root(2),
             purge_moved_bytes=self.purger.moved_bytes,
         )
         entry = self._checkpointer.write_root(root)
@@ -444,6 +444,7 @@ class Disk:
         with self.lock:
             if not self.opened_segments and not self._spares:
                 return
+            self._mover.close()  # nothing is copied behind what this checkpoint names
             for _ in self.checkpoint(keep_spares=0):
                 pass
         self.sync()

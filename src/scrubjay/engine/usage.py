@@ -128,6 +128,15 @@ class Usage:
         if page[at + _DIRTY]:
             self.dirty[segment] = since_s
 
+    def mark(self, segment: int, stripes: int, *, since_s: int) -> None:
+        """Note that stripes hold what has to be purged, dead since then or later."""
+        page, at = self._words(segment)
+        stripes &= ~page[at + _GONE]
+        if stripes:
+            page[at + _DIRTY] |= stripes
+            page[at + _SINCE] = min(since_s, page[at + _SINCE] or since_s)
+            self.dirty[segment] = min(since_s, self.dirty.get(segment, since_s))
+
     def look(self, leaf: int, *, adopt: bool) -> None:
         """Find what is to be purged among the four segments of a leaf.
 
