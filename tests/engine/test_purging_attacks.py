@@ -7,7 +7,9 @@ from __future__ import annotations
 import pytest
 
 from scrubjay.engine.lessor import Checkpoint
+from scrubjay.engine.paged import PagedMap
 from scrubjay.engine.stripes import Segments
+from scrubjay.engine.usage import CLOCK_SLACK_S, Usage
 from scrubjay.keys.aead import KEY_BYTES
 from tests.engine.fsck import fsck
 from tests.engine.rig import Machine
@@ -123,3 +125,75 @@ def test_detach_behind_purging_leaves_nothing_to_be_purged() -> None:
     assert machine.disk._mover.segment
     machine.detach()
     assert not machine.disk.purger.waiting_since_s
+
+
+YEARS = 50 * 365 * 24 * HOUR
+
+
+def test_clock_that_jumps_ahead_for_one_look_purges_in_time_and_keeps_the_dates() -> None:
+    """Within an attachment: the dates that the wrong clock gave go back with it (I8)."""
+    machine = volume()
+    machine.disk.tick(NOON + HOUR)
+    machine.disk.tick(NOON + YEARS)
+    machine.write((7, 1))
+    machine.disk.tick(NOON + HOUR + 60)
+    assert machine.disk.purger.waiting_since_s == NOON + HOUR + 60
+    machine.write((3000, 1))
+    machine.purge(NOON + 14 * HOUR)
+    machine.purge(NOON + 16 * HOUR)
+    assert not stale(machine)
+    assert not machine.keeper.checkpoint.purged.waiting_since_s
+
+
+def test_round_that_a_clock_ahead_began_keeps_no_later_one_waiting() -> None:
+    """A round is over an hour after it began, whatever the clock said then."""
+    machine = volume()
+    machine.write((7, 1))
+    machine.purge(NOON + YEARS)
+    assert not stale(machine)
+    machine.disk.tick(NOON + HOUR)
+    machine.write((7, 1))
+    machine.disk.tick(NOON + HOUR)
+    machine.purge(NOON + 14 * HOUR)
+    assert not stale(machine)
+
+
+def test_dates_yet_to_come_count_as_the_earliest_at_the_next_attachment() -> None:
+    """What a wrong clock made durable is due at once, and says that nobody knows better (I8)."""
+    machine = volume()
+    machine.disk.tick(NOON + YEARS)
+    machine.write((7, 1))
+    machine.checkpoint()
+    machine.detach()
+    machine.disk.tick(NOON + HOUR)
+    machine.kill()
+    machine.disk.tick(NOON + HOUR)
+    machine.purge(NOON + HOUR)
+    assert not stale(machine)
+    for day in range(1, 4):
+        machine.write((4000 + day, 1))
+        machine.checkpoint()
+        machine.detach()
+        machine.disk.tick(NOON + day * 24 * HOUR)
+        machine.purge(NOON + day * 24 * HOUR)
+    machine.purge(NOON + 5 * 24 * HOUR)
+    assert not stale(machine)
+
+
+def test_dates_a_moment_ahead_are_taken_for_now() -> None:
+    """A clock that is set by seconds between two attachments raises no alarm."""
+    usage = Usage(*_blank_maps(), live_sectors=0)
+    usage.now_s, usage.earliest_s = NOON, NOON - 100 * HOUR
+    assert usage.past(NOON - 1) == NOON - 1
+    assert usage.past(NOON + CLOCK_SLACK_S) == NOON
+    assert usage.past(NOON + CLOCK_SLACK_S + 1) == NOON - 100 * HOUR
+    usage.earliest_s = NOON + 1
+    assert usage.past(NOON + YEARS) == NOON, "never later than now, whatever is said"
+    assert usage.past(0) == 0
+
+
+def _blank_maps() -> tuple[PagedMap, PagedMap]:
+    def page(address: int, entry: int) -> bytes:
+        raise AssertionError(f"page {address} at {entry}: read, expected none")
+
+    return PagedMap(1, page, height=0, root=0), PagedMap(2, page, height=0, root=0)

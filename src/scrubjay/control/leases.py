@@ -73,6 +73,7 @@ class Leases:
             next_segment=SegmentId(lineage.next_segment),
             purge_within_s=within_s,
             waiting_since_s=int(waiting.timestamp()) if waiting else 0,
+            created_s=max(int(record.created_at.timestamp()), 0),
         )
 
     def lease(

@@ -110,9 +110,10 @@ class Disk:
         root = None
         if checkpoint.root:
             root = read_root(self._reader.page(ROOT_ADDRESS, checkpoint.root))
-        now_s = self._usage.now_s
+        now_s, begun_s = self._usage.now_s, root.begun_s if root else 0  # 1: nobody has said yet
         self._build(root)
-        self._usage.now_s = root.begun_s if root and root.begun_s else now_s
+        self._usage.now_s = now_s if now_s > 1 else max(begun_s, now_s)
+        self._usage.now_s = began_s = self._usage.past(begun_s) or now_s
         self._checkpointer.root_entry = checkpoint.root
         self._cleaner.redo.update(root.evacuated if root else ())
         scanner = Scanner(self._medium, self._segments)
@@ -124,8 +125,7 @@ class Disk:
             usage=self._usage,
             names=self._checkpointer.names,
         )
-        began_s = self._usage.now_s
-        self.tick(now_s)
+        self.tick(max(now_s, began_s))
         if root:
             mark_orphans(root, scanner, self._usage, since_s=began_s, now_s=self._usage.now_s)
         self._log.sequence, self._log.tag = done.sequence, done.tag
@@ -167,6 +167,7 @@ class Disk:
         usage_map = paged(1, root.usage if root else _NO_MAP)
         moves = paged(2, root.moves if root else _NO_MAP)
         usage = self._usage = Usage(usage_map, moves, live_sectors=root.live_sectors if root else 0)
+        usage.earliest_s = max(1, attachment.created_s)
         self._held = root.segments if root else 0
         self._log = Appender(self._medium, self._segments, self._spares, stream)
         self._mover = Appender(self._medium, self._segments, self._spares, stream)

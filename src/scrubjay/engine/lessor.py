@@ -99,6 +99,8 @@ class Attachment:
     purge_within_s: int = PURGE_WITHIN_S
     waiting_since_s: int = 0
     """As the last checkpoint said (`Purged`)."""
+    created_s: int = 0
+    """When the volume was made, seconds since 1970: nothing of it died earlier. 0: unknown."""
 
 
 class Lessor(Protocol):

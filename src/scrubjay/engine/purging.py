@@ -94,13 +94,13 @@ class Purger:
         """Say what time it is, and how much clients have written so far.
 
         What died until now is dated first, as of the last time; a trim of terabytes takes more
-        than one turn, and is dated all the earlier.
+        than one turn, and is dated all the earlier. A clock that is set back takes its dates
+        along, to within the time between two looks.
         """
         self._usage.settle(most=SETTLED_PER_TICK)
+        if now_s < self._ticked_s:
+            self._set_back(now_s, by_s=self._ticked_s - now_s)
         day_bytes = max(ALLOWANCE_BYTES_MIN, self._usage.live_sectors * SECTOR_BYTES // SHARE)
-        now_s = max(
-            now_s, self._ticked_s, self._usage.now_s
-        )  # a clock that is set back dates nothing later
         if self._ticked_s:
             earned = (now_s - self._ticked_s) * day_bytes // _DAY_S
             earned += (written_bytes - self._written_bytes) * OWN_PERCENT // 100
@@ -113,6 +113,17 @@ class Purger:
             self._usage.now_s = now_s
         if not self._is_due():
             self._in_round = False
+
+    def _set_back(self, now_s: int, *, by_s: int) -> None:
+        """Correct what was dated by a clock that was ahead, for one look or for years."""
+
+        def earlier(date_s: int) -> int:
+            return date_s if date_s <= now_s else max(date_s - by_s, 1)
+
+        self._usage.set_back(earlier)
+        self._round_s, self._ticked_s = earlier(self._round_s), now_s
+        for dates in (self._lost, self._ready, self._begun_s):
+            dates.update({segment: earlier(date_s) for segment, date_s in dates.items()})
 
     @property
     def wants(self) -> bool:
@@ -265,7 +276,7 @@ class Purger:
         dates += [since for each, since in self._ready.items() if each not in going]
         dates += self._lost.values()
         if self._looking and self._told_since_s:
-            dates.append(self._told_since_s)
+            dates.append(self._usage.past(self._told_since_s))
         return min(dates, default=0)
 
     def committed(self, purged: Purged, freed: tuple[SegmentId, ...]) -> None:

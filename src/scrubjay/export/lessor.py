@@ -291,4 +291,5 @@ def _attachment(said: Attached) -> Attachment:
         next_segment=SegmentId(said.next_segment),
         purge_within_s=said.purge_within_s,
         waiting_since_s=said.waiting_since_s,
+        created_s=said.created_s,
     )

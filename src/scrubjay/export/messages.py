@@ -125,6 +125,7 @@ class Attached(Message, frozen=True, tag=11):
     next_segment: _SegmentId
     purge_within_s: _U32 = PURGE_WITHIN_S
     waiting_since_s: _U64 = 0
+    created_s: _U64 = 0
 
 
 class Lease(Message, frozen=True, tag=12):

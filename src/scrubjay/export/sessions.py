@@ -355,4 +355,5 @@ def _attached(attachment: Attachment, *, to: int) -> Attached:
         next_segment=attachment.next_segment,
         purge_within_s=attachment.purge_within_s,
         waiting_since_s=attachment.waiting_since_s,
+        created_s=attachment.created_s,
     )
