@@ -12,7 +12,7 @@ import hashlib
 import struct
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from scrubjay.base.errors import Conflict, NoSpace
@@ -20,7 +20,7 @@ from scrubjay.base.ids import BranchNo, Entry, LineageNo, SegmentId, Slot, Volum
 from scrubjay.base.ports import Medium
 from scrubjay.base.units import HEADER_KEY, SECTOR_BYTES, SEGMENT_BYTES, SLOTS_OFFSET_BYTES
 from scrubjay.engine.disk import Disk
-from scrubjay.engine.lessor import GROUP_SEGMENTS, Attachment, Checkpoint, Grant
+from scrubjay.engine.lessor import GROUP_SEGMENTS, Attachment, Checkpoint, Grant, Purged
 from scrubjay.keys.aead import children
 from scrubjay.media.simulated import Choose, SimulatedMedium
 
@@ -86,6 +86,11 @@ class Keeper:
         """How large the medium must be."""
         return SLOTS_OFFSET_BYTES + self.slots * SEGMENT_BYTES
 
+    @property
+    def purged(self) -> Purged:
+        """What was last said of purging."""
+        return self.checkpoint.purged or Purged()
+
     def copy(self) -> Keeper:
         """Return what a restart would find."""
         return Keeper(
@@ -111,8 +116,9 @@ class Keeper:
             BranchNo(1),
             self.epoch,
             self.size_bytes,
-            self.checkpoint,
+            replace(self.checkpoint, filled=(), purged=None),
             SegmentId(self.next_segment),
+            waiting_since_s=self.purged.waiting_since_s,
         )
 
     def lessor(self, epoch: int) -> EpochLessor:
@@ -154,8 +160,10 @@ class EpochLessor:
         keeper.on_commit(checkpoint)
         if checkpoint.flushed < keeper.checkpoint.flushed:
             raise Conflict(f"{checkpoint.flushed}, expected {keeper.checkpoint.flushed}")
-        keeper.checkpoint = checkpoint
-        for segment, stripes in checkpoint.purged.stripes:
+        before, keeper.checkpoint = keeper.checkpoint, checkpoint
+        if checkpoint.purged is None:  # what was said before holds on
+            keeper.checkpoint = replace(checkpoint, purged=before.purged)
+        for segment, stripes in checkpoint.purged.stripes if checkpoint.purged else ():
             keeper.gone[segment] = keeper.gone.get(segment, 0) | stripes
         for segment in freed:
             slot = keeper.places.pop(segment, None)

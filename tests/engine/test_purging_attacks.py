@@ -42,7 +42,7 @@ def _read_while_stripes_are_given_up() -> dict[int, int]:
     asked: list[int] = []
 
     def read(checkpoint: Checkpoint) -> None:
-        if checkpoint.purged.stripes:
+        if checkpoint.purged and checkpoint.purged.stripes:
             before = set(disk._segments._groups)
             with disk.lock:
                 machine.read(1, 1)
@@ -106,7 +106,7 @@ def test_copies_that_a_kill_orphaned_are_purged_with_what_they_copy(
     assert machine.disk.purger.waiting_since_s
     _overwrite_what_was_copied(machine)
     assert not stale(machine)
-    assert not machine.keeper.checkpoint.purged.waiting_since_s
+    assert not machine.keeper.purged.waiting_since_s
     machine.verify()
     fsck(machine)
     machine.kill()
@@ -142,7 +142,7 @@ def test_clock_that_jumps_ahead_for_one_look_purges_in_time_and_keeps_the_dates(
     machine.purge(NOON + 14 * HOUR)
     machine.purge(NOON + 16 * HOUR)
     assert not stale(machine)
-    assert not machine.keeper.checkpoint.purged.waiting_since_s
+    assert not machine.keeper.purged.waiting_since_s
 
 
 def test_round_that_a_clock_ahead_began_keeps_no_later_one_waiting() -> None:
@@ -197,3 +197,20 @@ def _blank_maps() -> tuple[PagedMap, PagedMap]:
         raise AssertionError(f"page {address} at {entry}: read, expected none")
 
     return PagedMap(1, page, height=0, root=0), PagedMap(2, page, height=0, root=0)
+
+
+def test_attach_in_a_full_pool_wipes_nothing_of_what_waits() -> None:
+    """What the log does not reach is given back, and of purging nothing is said (I8)."""
+    machine = volume()
+    machine.write((2000, 1))
+    machine.checkpoint()
+    machine.write((2100, 1))
+    machine.flush()
+    keeper = machine.keeper
+    keeper.others, keeper.free = [*keeper.others, *keeper.free], []
+    said: list[Checkpoint] = []
+    keeper.on_commit = said.append
+    machine.kill()
+    assert said
+    assert said[0].purged is None
+    assert keeper.purged.waiting_since_s == NOON

@@ -139,11 +139,12 @@ class Leases:
             _fill(change, record, checkpoint.filled)
             _free(change, record, freed)
             if record.keys == "tree":  # of others the keys are gone already, with the exporter's
-                await_forgetting(change, LineageNo(record.lineage), checkpoint.purged, freed)
+                purged = checkpoint.purged or Purged()
+                await_forgetting(change, LineageNo(record.lineage), purged, freed)
             purge = _told(checkpoint.purged, self._keeper.now(), before=record.purge)
-            if record.purge and purge.moved_bytes < record.purge.moved_bytes:  # a reset began anew
-                tenant = TenantNo(record.tenant)
-                add_ended(change, tenant, moved_bytes=record.purge.moved_bytes)
+            before = record.purge
+            if before and purge and purge.moved_bytes < before.moved_bytes:  # a reset began anew
+                add_ended(change, TenantNo(record.tenant), moved_bytes=before.moved_bytes)
             renewed = msgspec.structs.replace(record, checkpoint=named, purge=purge)
             change.put(volume_key(volume), encode(renewed))
         return self._keeper.free_percent
@@ -260,8 +261,15 @@ def _free(change: Change, record: VolumeRecord, freed: Sequence[SegmentId]) -> N
         change.release_slots(lineage, slots)
 
 
-def _told(purged: Purged, now: dt.datetime, *, before: PurgeRecord | None) -> PurgeRecord:
-    """Return what a checkpoint says; what was missed before stays missed, and told."""
+def _told(
+    purged: Purged | None, now: dt.datetime, *, before: PurgeRecord | None
+) -> PurgeRecord | None:
+    """Return what a checkpoint says; what was missed before stays missed, and told.
+
+    One that says nothing leaves what is known.
+    """
+    if purged is None:
+        return before
     since = at(purged.waiting_since_s * 1_000_000_000) if purged.waiting_since_s else None
     return PurgeRecord(
         told_at=now,

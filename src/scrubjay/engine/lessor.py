@@ -72,7 +72,8 @@ class Checkpoint:
     sequence that was durable at the commit (recovery must reach it); `clean` says that
     the volume was detached in order and nothing follows; `live_sectors` is for the
     accounting and nothing else. `filled` are segments that were written to their slots' end
-    since the last checkpoint: nothing of a former use is left there. `purged` is for forgetting.
+    since the last checkpoint: nothing of a former use is left there. `purged` is for forgetting;
+    None leaves what the keeper knows of it as it is: who commits has looked at nothing.
     """
 
     root: Entry
@@ -80,7 +81,7 @@ class Checkpoint:
     clean: bool
     live_sectors: int
     filled: tuple[SegmentId, ...] = ()
-    purged: Purged = Purged()
+    purged: Purged | None = None
 
 
 @dataclass(frozen=True, slots=True)

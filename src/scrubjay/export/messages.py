@@ -167,6 +167,7 @@ class Commit(Message, frozen=True, tag=15):
     """Name a checkpoint, free segments, have stripes forgotten (engine.lessor.Purged).
 
     Says that the exporter holds no key of them any more. The same one again changes nothing.
+    Where `purged` is None, what was said of purging before holds on.
     """
 
     root: _U64
@@ -175,7 +176,7 @@ class Commit(Message, frozen=True, tag=15):
     live_sectors: _U64
     freed: tuple[_SegmentId, ...]
     filled: tuple[_SegmentId, ...]
-    purged: tuple[tuple[_SegmentId, _U64], ...] = ()
+    purged: tuple[tuple[_SegmentId, _U64], ...] | None = None
     dead_since_s: _U64 = 0
     waiting_since_s: _U64 = 0
     purge_moved_bytes: _U64 = 0

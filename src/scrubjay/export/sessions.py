@@ -319,7 +319,9 @@ def _listener(path: Path) -> socket.socket:
     return listener
 
 
-def _purged(call: Commit) -> Purged:
+def _purged(call: Commit) -> Purged | None:
+    if call.purged is None:
+        return None
     return Purged(
         tuple((SegmentId(segment), stripes) for segment, stripes in call.purged),
         call.dead_since_s,
