@@ -70,6 +70,8 @@ class Keeper:
     """Slots that other volumes have."""
     gone: dict[int, int] = field(default_factory=dict)
     """Forgotten stripes of segments, as masks: each with the commit that says it may be."""
+    created_s: int = 0
+    """When the volume was made."""
     on_change: Callable[[], None] = field(default=lambda: None, repr=False, compare=False)
     """Called behind each durable change."""
     on_commit: Callable[[Checkpoint], None] = field(
@@ -103,6 +105,7 @@ class Keeper:
             free=list(self.free),
             others=list(self.others),
             gone=dict(self.gone),
+            created_s=self.created_s,
         )
 
     def attach(self) -> Attachment:
@@ -119,6 +122,7 @@ class Keeper:
             replace(self.checkpoint, filled=(), purged=None),
             SegmentId(self.next_segment),
             waiting_since_s=self.purged.waiting_since_s,
+            created_s=self.created_s,
         )
 
     def lessor(self, epoch: int) -> EpochLessor:

@@ -214,3 +214,62 @@ def test_attach_in_a_full_pool_wipes_nothing_of_what_waits() -> None:
     assert said
     assert said[0].purged is None
     assert keeper.purged.waiting_since_s == NOON
+
+
+def _as_an_older_version_left_it(machine: Machine) -> None:
+    """Blank what says of each segment what is to be purged, and attach again."""
+    disk = machine.disk
+    for segment in range(1, machine.keeper.next_segment):
+        page, at = disk._usage._words(segment)
+        page[at + 66 : at + 71] = memoryview(bytes(40)).cast("Q")
+    disk._usage.dirty.clear()
+    disk.purger.adopted = False
+    disk.purger._look_at = disk.purger._look_stop
+    machine.checkpoint()
+    machine.kill()
+    assert not machine.disk.purger.adopted
+
+
+def test_adoption_takes_what_was_dead_beside_a_new_death() -> None:
+    """A segment that is dated by now is looked through all the same, stripe by stripe (I3)."""
+    machine = volume()
+    machine.write((100, 1), (2000, 1))
+    machine.checkpoint()
+    _as_an_older_version_left_it(machine)
+    machine.disk.tick(NOON + HOUR)
+    machine.write((3000, 1))
+    machine.disk._usage.settle()
+    for hour in (2, 15, 16):
+        machine.purge(NOON + hour * HOUR)
+    assert machine.disk.purger.adopted
+    assert not stale(machine)
+    assert not machine.keeper.purged.waiting_since_s
+    machine.verify()
+    fsck(machine)
+
+
+def test_adoption_dates_what_is_dead_from_the_beginning_and_says_so() -> None:
+    """When an older version's bytes died nobody knows: as early as can be, in a commit (I8)."""
+    machine = volume()
+    machine.keeper.created_s = NOON - 9 * HOUR
+    machine.write((100, 1), (2000, 1))
+    machine.checkpoint()
+    _as_an_older_version_left_it(machine)
+    machine.purge(NOON + HOUR)
+    assert machine.keeper.purged.waiting_since_s == NOON - 9 * HOUR, "not due, and told"
+    assert machine.disk.purger.adopted
+    machine.kill()
+    assert machine.disk.purger.adopted
+    machine.purge(NOON + 4 * HOUR)
+    assert not stale(machine)
+    assert not machine.keeper.purged.waiting_since_s
+
+
+def test_adoption_takes_copies_that_a_kill_of_an_older_version_left() -> None:
+    """What stands in a moved segment behind all that counts there is purged as well (I3)."""
+    machine = _moved_behind_the_checkpoint()
+    _as_an_older_version_left_it(machine)
+    machine.disk.tick(NOON + 27 * HOUR)
+    _overwrite_what_was_copied(machine)
+    assert not stale(machine)
+    machine.verify()

@@ -17,10 +17,10 @@ from collections.abc import Callable, Container, Iterator
 
 from scrubjay.base.ids import SegmentId
 from scrubjay.base.units import GIB, SECTOR_BYTES, STRIPE_BYTES, STRIPES, TAG_BYTES
-from scrubjay.engine.cleaning import ALL_STRIPES, Cleaner
+from scrubjay.engine.cleaning import Cleaner
 from scrubjay.engine.lessor import Purged
 from scrubjay.engine.stripes import Segments
-from scrubjay.engine.usage import MOVED, Usage
+from scrubjay.engine.usage import ALL_STRIPES, MOVED, Usage
 
 __all__ = ["Purger"]
 
@@ -84,7 +84,8 @@ class Purger:
         """When the round under way began, or the last one."""
         self._in_round = False
         self._owes = False
-        """A round had something done that no checkpoint has taken up yet."""
+        """A round, or the look at what an older version left, had something done that no
+        checkpoint has taken up yet."""
         self._written_bytes = 0
         self._ticked_s = 0
 
@@ -187,6 +188,7 @@ class Purger:
             self._look_at = leaf + 1  # one that cannot be read is met when it is needed
             self._usage.look(leaf, adopt=not self.adopted)
         if not self._looking:
+            self._owes = self._owes or not self.adopted
             self.adopted = True
             known = sorted(self._usage.dirty.items(), key=lambda each: each[1])
             self._usage.dirty.clear()

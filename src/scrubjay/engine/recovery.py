@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from scrubjay.base.errors import Corrupt
 from scrubjay.base.units import SECTOR_BYTES, STRIPE_BYTES
 from scrubjay.engine.checkpoint import Root
-from scrubjay.engine.cleaning import ALL_STRIPES
 from scrubjay.engine.entry import pack
 from scrubjay.engine.lessor import Attachment
 from scrubjay.engine.paged import PAGE_ADDRESS
 from scrubjay.engine.record import MOVE, WRITE, Header, Prefix, Unit, drops_of, units_of
 from scrubjay.engine.scan import Scanner
-from scrubjay.engine.usage import MAIN, Usage
+from scrubjay.engine.usage import ALL_STRIPES, MAIN, Usage
 from scrubjay.engine.writing import Writer
 
 __all__ = ["Replayed", "mark_orphans", "replay"]

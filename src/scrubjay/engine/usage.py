@@ -17,13 +17,15 @@ from bisect import bisect_left
 from collections.abc import Callable
 
 from scrubjay.base.errors import ScrubjayError
+from scrubjay.base.units import SECTOR_BYTES, STRIPE_BYTES, STRIPES
 from scrubjay.engine.entry import SEGMENT_SHIFT, STRIPE_SHIFT
 from scrubjay.engine.paged import PagedMap
 
-__all__ = ["EVACUATED", "MAIN", "MOVED", "Usage"]
+__all__ = ["ALL_STRIPES", "EVACUATED", "MAIN", "MOVED", "Usage"]
 
 MAIN, MOVED, EVACUATED = 1, 2, 3
 """States of a segment in word 65."""
+ALL_STRIPES = (1 << STRIPES) - 1
 _WORDS_SHIFT = 7
 _WRITTEN, _STATE = 64, 65
 _SINCE, _DIRTY, _LEFT, _GONE, _AWAY = range(66, 71)
@@ -159,16 +161,21 @@ class Usage:
     def look(self, leaf: int, *, adopt: bool) -> None:
         """Find what is to be purged among the four segments of a leaf.
 
-        `adopt` has whatever is dead there count as dead since now: what an older version left.
+        `adopt` has whatever is dead there count as dead for as long as can be: what an older
+        version left, of which only some may be dated. So does what stands in a moved segment
+        behind all that counts there: copies that a kill left.
         """
         page = self._pages.leaf(leaf)
         for segment in range(leaf << _PER_LEAF_SHIFT, leaf + 1 << _PER_LEAF_SHIFT):
             at = (segment & _PER_LEAF_MASK) << _WORDS_SHIFT
-            if adopt and page[at + _STATE] and not page[at + _SINCE]:
-                dirty = _stripes_of(page[at : at + 64]) & ~page[at + _GONE]
-                if dirty:
-                    page = self._pages.writable(leaf)
-                    page[at + _DIRTY], page[at + _SINCE] = dirty, self.now_s
+            if adopt and page[at + _STATE]:
+                left = _stripes_of(page[at : at + 64])
+                if page[at + _STATE] == MOVED:
+                    number = page[at + _WRITTEN] * SECTOR_BYTES // STRIPE_BYTES
+                    left |= ALL_STRIPES >> number << number
+                if left & ~page[at + _GONE] & ~page[at + _DIRTY]:
+                    self.mark(segment, left, since_s=min(self.earliest_s, self.now_s))
+                    page = self._pages.leaf(leaf)
             if page[at + _DIRTY]:
                 self.dirty.setdefault(segment, self.past(page[at + _SINCE]))
 
