@@ -273,3 +273,19 @@ def test_adoption_takes_copies_that_a_kill_of_an_older_version_left() -> None:
     _overwrite_what_was_copied(machine)
     assert not stale(machine)
     machine.verify()
+
+
+def test_death_in_a_volume_that_is_always_written_is_told_within_the_hour() -> None:
+    """A checkpoint is worth it for what waits alone: the keeper is who is asked (I8)."""
+    machine = volume()
+    for minute in range(59):
+        machine.disk.tick(NOON + minute * 60)
+        machine.write((2000, 1))
+        assert not machine.disk.purger.wants_checkpoint
+    machine.purge(NOON + HOUR)
+    assert machine.keeper.purged.waiting_since_s == NOON
+    machine.purge(NOON + 3 * HOUR)
+    assert not machine.disk.purger.wants_checkpoint, "it is told once"
+    machine.write((2000, 1))
+    machine.purge(NOON + 4 * HOUR)
+    assert machine.disk.counters.checkpoints == 2, "the date is the same"

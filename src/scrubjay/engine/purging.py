@@ -35,6 +35,8 @@ LOOK_LEAVES = 16
 """Leaves of `usage` looked at per step after attaching: 300 us."""
 SEALED_PER_SLICE = 32
 SETTLED_PER_TICK = 65536
+TOLD_S = 3600
+"""So long, a volume that is written all the time may keep to itself that something waits."""
 _DAY_S = 24 * 3600
 _SECTORS_PER_STRIPE = STRIPE_BYTES // (SECTOR_BYTES + TAG_BYTES)
 _FULL_SHARE = 0.8
@@ -86,6 +88,10 @@ class Purger:
         self._owes = False
         """A round, or the look at what an older version left, had something done that no
         checkpoint has taken up yet."""
+        self._said_since_s = told_since_s
+        """What the keeper knows to wait."""
+        self._said_s = 0
+        """When it was told, or should have been."""
         self._written_bytes = 0
         self._ticked_s = 0
 
@@ -110,6 +116,7 @@ class Purger:
         self.allowance_bytes = min(self.allowance_bytes + earned, day_bytes)
         self._written_bytes = written_bytes
         self._ticked_s = now_s
+        self._said_s = self._said_s or now_s
         if not self._usage.displaced:
             self._usage.now_s = now_s
         if not self._is_due():
@@ -123,6 +130,7 @@ class Purger:
 
         self._usage.set_back(earlier)
         self._round_s, self._ticked_s = earlier(self._round_s), now_s
+        self._said_s = earlier(self._said_s)
         for dates in (self._lost, self._ready, self._begun_s):
             dates.update({segment: earlier(date_s) for segment, date_s in dates.items()})
 
@@ -137,8 +145,14 @@ class Purger:
 
     @property
     def wants_checkpoint(self) -> bool:
-        """Whether a round is over, and a checkpoint would have its stripes forgotten."""
-        return self._owes and not self.wants
+        """Whether a round is over, and a checkpoint would have its stripes forgotten.
+
+        Or whether the keeper does not know for an hour that something waits, or since when.
+        """
+        if not self.wants and self._owes:
+            return True
+        untold = self._ticked_s >= self._said_s + min(TOLD_S, self.within_s // ROUNDS)
+        return untold and self.waiting_since_s != self._said_since_s
 
     @property
     def waiting_since_s(self) -> int:
@@ -283,6 +297,7 @@ class Purger:
 
     def committed(self, purged: Purged, freed: tuple[SegmentId, ...]) -> None:
         """Let go of what the keeper has taken over."""
+        self._said_since_s, self._said_s = purged.waiting_since_s, self._ticked_s
         for segment, stripes in purged.stripes:
             left = self._cleaner.purged.get(segment, 0) & ~stripes
             if left:
