@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
+from dataclasses import replace
 
 import msgspec
 
@@ -92,7 +93,7 @@ class Leases:
             lineage = change.lineage(lineage_no)
             if above + 1 < lineage.next_segment:
                 ids = range(max(above + 1, 1), lineage.next_segment)
-                return _grants(change, record, ids)
+                return _told_clean(change, _grants(change, record, ids))
             if above + 1 > lineage.next_segment:
                 raise Conflict(
                     f"volume {record.name}: knows segment {above}, "
@@ -102,7 +103,7 @@ class Leases:
             ids = range(lineage.next_segment, lineage.next_segment + len(slots))
             grown = msgspec.structs.replace(lineage, next_segment=ids.stop)
             change.put(lineage_key(lineage_no), encode(grown))
-            return _enter(change, record, ids, slots)
+            return _told_clean(change, _enter(change, record, ids, slots))
 
     def group(self, volume: VolumeId, epoch: int, group: int) -> Sequence[Grant]:
         """Return the grants of the segments of a group that were born."""
@@ -112,7 +113,7 @@ class Leases:
             lineage = change.lineage(LineageNo(record.lineage))
             ids = segment_range(group)
             born = range(max(ids.start, 1), min(ids.stop, lineage.next_segment))
-            return _grants(change, record, born) if born else []
+            return _told_clean(change, _grants(change, record, born)) if born else []
 
     def commit(
         self, volume: VolumeId, epoch: int, checkpoint: Checkpoint, *, freed: Sequence[SegmentId]
@@ -229,6 +230,13 @@ def _grants(change: Change, record: VolumeRecord, ids: range) -> list[Grant]:
         slot = None if group is None else group.slots[segment % GROUP_SEGMENTS]
         grants.append(_grant(segment, slot, left))
     return grants
+
+
+def _told_clean(change: Change, grants: list[Grant]) -> list[Grant]:
+    """Have grants say in which slots nothing of a former use has to be written over."""
+    return [
+        replace(each, clean=each.slot is not None and change.is_clean(each.slot)) for each in grants
+    ]
 
 
 def _fill(change: Change, record: VolumeRecord, filled: Sequence[SegmentId]) -> None:

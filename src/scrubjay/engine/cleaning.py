@@ -172,7 +172,7 @@ class Cleaner:
         self._work = None
         self._staged = []
         if self._mover.staged:  # no offset is sealed twice
-            self._mover.close()
+            self._mover.leave()
         if isinstance(error, (Corrupt, OSError)) and not self._appending:
             self.unreadable.add(self.victim)
             self.redo.discard(self.victim)

@@ -56,9 +56,6 @@ MAP_LIMIT_PAGES = 16384
 SETTLE_ENTRIES, SETTLE_ENTRIES_MAX = 4096, 65536
 """Displaced entries that are worth accounting for, and how many of them at a time: one
 trim of 4 GiB displaces a million, and clients wait for no more than some 10 ms."""
-AHEAD_GROUPS = 256
-"""Asked for right after attaching: 256 GiB of log, so that no reader has to wait for the
-daemon. What is older is asked for when it is read."""
 _NO_MAP = MapRoot(0, 0)
 
 
@@ -236,7 +233,7 @@ class Disk:
     def unasked_groups(self) -> list[int]:
         """Return the groups of segments that it pays to ask for ahead, the newest first."""
         with self.lock:
-            return self._segments.unasked(below=self._unknown)[:AHEAD_GROUPS]
+            return self._segments.unasked(below=self._unknown)
 
     def learn(self, group: int) -> None:
         """Ask where the segments of a group lie; without the lock, which a reader would hold.
@@ -297,10 +294,8 @@ class Disk:
         Nor while pages of a checkpoint are written: the moves that it names and the dead
         bits that follow from them have to be of one moment.
         """
-        if self._preparing:
-            return False
         try:
-            return self._cleaner.step()
+            return not self._preparing and self._cleaner.step()
         except NoSpace:
             return False
 
@@ -314,6 +309,11 @@ class Disk:
             return not self._preparing and self.purger.step()
         except NoSpace:
             return False
+
+    @property
+    def unpadded(self) -> bool:
+        """Whether a checkpoint at rest would write zeros where bytes of a former use may be."""
+        return self._log.unpadded or self._mover.unpadded
 
     def wants_cleaning(self) -> bool:
         """Tell whether more is held than the live sectors justify."""
@@ -346,7 +346,9 @@ class Disk:
             self._preparing = False
 
     def _prepare(self, release: set[int], keep_spares: int | None) -> Iterator[None]:
-        log, usage = self._log, self._usage
+        log, usage, resting = self._log, self._usage, keep_spares is not None
+        while log.pad(resting=resting) or self._mover.pad(resting=resting):
+            yield
         self.commit()
         usage.settle()
         yield from self.purger.seal(before=log.segment or min(self._spares, default=self._unknown))
@@ -445,7 +447,7 @@ class Disk:
         with self.lock:
             if not self.opened_segments and not self._spares:
                 return
-            self._mover.close()  # nothing is copied behind what this checkpoint names
+            self._mover.leave()  # nothing is copied behind what this checkpoint names
             for _ in self.checkpoint(keep_spares=0):
                 pass
         self.sync()

@@ -37,12 +37,14 @@ class Grant:
     `slot` is None when the segment has no place (freed, or moved by cleaning). `key` is
     32 bytes, a seed from which the 64 stripe keys derive; when stripes were forgotten it
     is empty, and `stripes` holds the keys of those that survive, that of the headers included.
+    `clean` says of a leased one that its slot holds no bytes of a former use for sure.
     """
 
     segment: SegmentId
     slot: Slot | None
     key: bytes
     stripes: tuple[tuple[int, bytes], ...] = ()
+    clean: bool = False
 
     def __repr__(self) -> str:
         return f"Grant(segment={self.segment}, slot={self.slot})"

@@ -25,6 +25,9 @@ Encrypt = Callable[[bytes, memoryview, bytes | None, memoryview], int]
 Place = tuple[Encrypt, int, Encrypt]
 """(decrypt_into of a stripe, where its segment begins on the medium in bytes, encrypt_into)."""
 
+AHEAD_GROUPS = 256
+"""Asked for right after attaching: 256 GiB of log, so that no reader has to wait for the
+daemon. What is older is asked for when it is read."""
 PLACES_MAX = 8192
 """An AESGCM object costs 2.4 KiB (measured): 20 MiB, and 2 GiB of volume at a time."""
 
@@ -98,10 +101,14 @@ class Segments:
             base = self._bases.get(segment)
         return base
 
+    def holds(self, segment: int) -> bool:
+        """Tell whether a segment is known to have a slot; asks nobody."""
+        return segment in self._bases
+
     def unasked(self, *, below: int) -> list[int]:
-        """Return the groups with ids below `below` that were not asked for, newest first."""
+        """Return the newest groups with ids below `below` that were not asked for, in order."""
         groups = range((below - 1) // GROUP_SEGMENTS, -1, -1)
-        return [group for group in groups if group not in self._groups]
+        return [group for group in groups if group not in self._groups][:AHEAD_GROUPS]
 
     def learn(self, group: int, grants: Iterable[Grant]) -> None:
         """Take in what the keeper says of a group, if it may still be known."""

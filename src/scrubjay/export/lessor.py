@@ -170,6 +170,7 @@ class RemoteLessor:
                 None if each.slot is None else Slot(each.slot),
                 each.key,
                 each.stripes,
+                clean=each.clean,
             )
             for each in self._call(call, Granted).segments
         ]

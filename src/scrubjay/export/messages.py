@@ -152,6 +152,7 @@ class Segment(Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown
     slot: _U64 | None
     key: _Key
     stripes: tuple[tuple[Annotated[int, Meta(ge=0, le=64)], _Key], ...] = ()
+    clean: bool = False
 
     def __repr__(self) -> str:
         return f"Segment(segment={self.segment}, slot={self.slot})"

@@ -334,7 +334,13 @@ def _granted(grants: Sequence[Grant], *, to: int) -> Granted:
     return Granted(
         id=to,
         segments=tuple(
-            Segment(segment=each.segment, slot=each.slot, key=each.key, stripes=each.stripes)
+            Segment(
+                segment=each.segment,
+                slot=each.slot,
+                key=each.key,
+                stripes=each.stripes,
+                clean=each.clean,
+            )
             for each in grants
         ),
     )
