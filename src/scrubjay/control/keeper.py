@@ -189,6 +189,10 @@ class Change(View):
         """Lease up to `count` slots, at least one; NoSpace when there is none."""
         return self._staged.lease_slots(lineage, count)
 
+    def is_clean(self, slot: Slot) -> bool:
+        """Tell whether a leased slot holds no bytes of a former use."""
+        return self._staged.is_clean(slot)
+
     def release_slots(self, lineage: LineageNo, slots: Sequence[Slot], *, since_s: int = 0) -> None:
         """Free slots of a lineage, whose use ended at `since_s`: leased again once durable."""
         self._staged.release_slots(lineage, slots, since_s=since_s)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
+from dataclasses import replace
 
 import msgspec
 
@@ -73,6 +74,7 @@ class Leases:
             next_segment=SegmentId(lineage.next_segment),
             purge_within_s=within_s,
             waiting_since_s=int(waiting.timestamp()) if waiting else 0,
+            created_s=max(int(record.created_at.timestamp()), 0),
         )
 
     def lease(
@@ -91,7 +93,7 @@ class Leases:
             lineage = change.lineage(lineage_no)
             if above + 1 < lineage.next_segment:
                 ids = range(max(above + 1, 1), lineage.next_segment)
-                return _grants(change, record, ids)
+                return _told_clean(change, _grants(change, record, ids))
             if above + 1 > lineage.next_segment:
                 raise Conflict(
                     f"volume {record.name}: knows segment {above}, "
@@ -101,7 +103,7 @@ class Leases:
             ids = range(lineage.next_segment, lineage.next_segment + len(slots))
             grown = msgspec.structs.replace(lineage, next_segment=ids.stop)
             change.put(lineage_key(lineage_no), encode(grown))
-            return _enter(change, record, ids, slots)
+            return _told_clean(change, _enter(change, record, ids, slots))
 
     def group(self, volume: VolumeId, epoch: int, group: int) -> Sequence[Grant]:
         """Return the grants of the segments of a group that were born."""
@@ -111,7 +113,7 @@ class Leases:
             lineage = change.lineage(LineageNo(record.lineage))
             ids = segment_range(group)
             born = range(max(ids.start, 1), min(ids.stop, lineage.next_segment))
-            return _grants(change, record, born) if born else []
+            return _told_clean(change, _grants(change, record, born)) if born else []
 
     def commit(
         self, volume: VolumeId, epoch: int, checkpoint: Checkpoint, *, freed: Sequence[SegmentId]
@@ -138,11 +140,12 @@ class Leases:
             _fill(change, record, checkpoint.filled)
             _free(change, record, freed)
             if record.keys == "tree":  # of others the keys are gone already, with the exporter's
-                await_forgetting(change, LineageNo(record.lineage), checkpoint.purged, freed)
+                purged = checkpoint.purged or Purged()
+                await_forgetting(change, LineageNo(record.lineage), purged, freed)
             purge = _told(checkpoint.purged, self._keeper.now(), before=record.purge)
-            if record.purge and purge.moved_bytes < record.purge.moved_bytes:  # a reset began anew
-                tenant = TenantNo(record.tenant)
-                add_ended(change, tenant, moved_bytes=record.purge.moved_bytes)
+            before = record.purge
+            if before and purge and purge.moved_bytes < before.moved_bytes:  # a reset began anew
+                add_ended(change, TenantNo(record.tenant), moved_bytes=before.moved_bytes)
             renewed = msgspec.structs.replace(record, checkpoint=named, purge=purge)
             change.put(volume_key(volume), encode(renewed))
         return self._keeper.free_percent
@@ -229,6 +232,13 @@ def _grants(change: Change, record: VolumeRecord, ids: range) -> list[Grant]:
     return grants
 
 
+def _told_clean(change: Change, grants: list[Grant]) -> list[Grant]:
+    """Have grants say in which slots nothing of a former use has to be written over."""
+    return [
+        replace(each, clean=each.slot is not None and change.is_clean(each.slot)) for each in grants
+    ]
+
+
 def _fill(change: Change, record: VolumeRecord, filled: Sequence[SegmentId]) -> None:
     """Note which slots hold nothing of a former use any more."""
     lineage = LineageNo(record.lineage)
@@ -259,8 +269,15 @@ def _free(change: Change, record: VolumeRecord, freed: Sequence[SegmentId]) -> N
         change.release_slots(lineage, slots)
 
 
-def _told(purged: Purged, now: dt.datetime, *, before: PurgeRecord | None) -> PurgeRecord:
-    """Return what a checkpoint says; what was missed before stays missed, and told."""
+def _told(
+    purged: Purged | None, now: dt.datetime, *, before: PurgeRecord | None
+) -> PurgeRecord | None:
+    """Return what a checkpoint says; what was missed before stays missed, and told.
+
+    One that says nothing leaves what is known.
+    """
+    if purged is None:
+        return before
     since = at(purged.waiting_since_s * 1_000_000_000) if purged.waiting_since_s else None
     return PurgeRecord(
         told_at=now,

@@ -191,7 +191,7 @@ class Steward:
         elif not kicked and since <= _QUIET_BYTES and disk.wants_cleaning():
             self._clean()
             self._checkpoint(keep_spares=_RESTING_SPARES)
-        elif not kicked and not since and appended != self._settled_bytes:
+        elif not kicked and not since and (appended != self._settled_bytes or disk.unpadded):
             self._checkpoint(keep_spares=_RESTING_SPARES)
         self._purge()
         self._seen_bytes = disk.counters.appended_bytes

@@ -75,6 +75,10 @@ class Change:
         """Lease up to `count` slots to a lineage, at least one; NoSpace when there is none."""
         return self._slots.lease(lineage, count, self)
 
+    def is_clean(self, slot: Slot) -> bool:
+        """Tell whether a leased slot holds no bytes of a former use."""
+        return self._slots.is_clean(slot)
+
     def release_slots(self, lineage: LineageNo, slots: Sequence[Slot], *, since_s: int = 0) -> None:
         """Free slots of a lineage; Conflict when one of them is not leased by it.
 

@@ -231,6 +231,11 @@ class Slots:
         stage.on_durable(lambda: self._note_left(owner, emptied, lives=not since_s))
         self._put(slots, stage)
 
+    def is_clean(self, slot: Slot) -> bool:
+        """Tell whether a leased slot holds no bytes of a former use."""
+        area = self._areas[self._geometry.area_of(slot)]
+        return not area.since_s[slot % self._geometry.area_slots]
+
     def filled(self, owner: LineageNo, slots: Sequence[Slot], stage: Stage) -> None:
         """Note that a lineage has written slots of its own to the end: what was there is gone.
 
