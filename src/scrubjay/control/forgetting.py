@@ -236,11 +236,16 @@ class Forgetting:
             ended = self._end_all(doomed[:_BATCH_MAX])
             closing = self._closings.ended()
             due = _Ends(self._keeper, self._closings, ended, closing) if ended or closing else None
+            known = self.pending()
             try:
-                self._rotating.carry_out(due, is_urgent=lambda: self.pending() > 0)
+                self._rotating.carry_out(due, is_urgent=lambda: self._is_urgent(known))
             finally:
                 self._undropped += due.done if due else []
             self._report()
+
+    def _is_urgent(self, known: int) -> bool:
+        """Tell whether a rotation is to go on now: one more is decided, or the daemon ends."""
+        return self._stopping.is_set() or self.pending() > known
 
     def clear(self) -> bool:
         """Enter some ends of closed tenants' volumes, or free some slots; whether there is more."""
@@ -263,9 +268,8 @@ class Forgetting:
                 self._last_ns = self._clock.monotonic_ns()
                 self.carry_out()
                 waiting = self._unreported or self.pending() > 0
-                pause_s = (
-                    _RETRY_S if self._unreported else min(self._rotating.wait_s(), _WAIT_MAX_S)
-                )
+                wait_s = min(self._rotating.wait_s(), _WAIT_MAX_S)
+                pause_s = _RETRY_S if self._unreported else wait_s
             if self.clear():
                 return 0
         except ScrubjayError as error:

@@ -125,7 +125,7 @@ class Purging:
         for stripes, which take some, segments go that are forgotten as a whole.
         """
         with self._keeper.reading() as view:
-            batch = _batch(view, but=self._cut)
+            batch = _batch(view, but=self._cut, segments_max=_SEGMENTS_MAX)
         if not batch:
             return False
         try:
@@ -271,9 +271,7 @@ def _whole(batch: _Batch) -> _Batch:
     }
 
 
-def _batch(
-    view: View, *, but: Container[tuple[LineageNo, int]], segments_max: int = _SEGMENTS_MAX
-) -> _Batch:
+def _batch(view: View, *, but: Container[tuple[LineageNo, int]], segments_max: int) -> _Batch:
     """Return what one slice takes, the oldest first; none of these groups."""
     found = sorted(every_waiting(view), key=lambda each: each[2].since_s or 1 << 63)
     batch: _Batch = {}

@@ -6,7 +6,7 @@
     dropped     the sink has destroyed the old epoch: only now all of it is forgotten
 
 What is cut is readable still, to who has the old epoch and an old superblock: one rotation
-forgets any number of slices. A destroy waits for one slice at most.
+forgets any number of slices. A destroy waits for a few of them at most.
 
 A sink that wears out rations its rotations (sinks/budget.py), and a tenth of those ahead is kept
 for destroys. There every rotation takes along what waits to be purged; what is due is staged once
@@ -38,6 +38,8 @@ _RETRY_S = 5.0
 _RETRY_MAX_S = 3600.0
 _AWAY_MAX_S = 60.0
 """Where nothing was prepared: a member that comes back is not kept waiting for an hour."""
+_HELD_UP_SLICES = 16
+"""For which a destroy waits where rotations are rationed: some 3 s (docs/performance.md)."""
 _log = structlog.get_logger(__name__)
 
 
@@ -145,7 +147,7 @@ class Rotating:
     def carry_out(self, due: Due | None, *, is_urgent: Callable[[], bool]) -> bool:
         """Forget what is due, and what waits with it, in one rotation or none; whether in one.
 
-        Slices are cut until something is urgent, one in any case. Raises what keeps the sink from
+        Slices are cut until that or something else is urgent, one in any case. Raises what keeps the sink from
         dropping an epoch, before and afterwards; what is committed then is forgotten later.
         """
         self.settle()
@@ -155,7 +157,9 @@ class Rotating:
         if wait_s := self.wait_s(for_passenger=due is None):
             _log.info("rotation.waits", wait_s=round(wait_s), epoch=self._keeper.epoch)
             return False
-        cut = self._cut(is_urgent) if asked or self.interval_s else False
+        cut = False
+        if asked or self.interval_s:
+            cut = self._cut(lambda: due is not None or is_urgent())
         if due is None and not cut:
             return False
         try:
@@ -171,9 +175,12 @@ class Rotating:
         """Cut slices; return whether any was, now or in a rotation that failed."""
         if self._passenger is None:
             return False
+        slices, enough = 0, _HELD_UP_SLICES if self.interval_s else 1
         with _apart():
-            while self._passenger.cut() and not is_urgent():
-                pass
+            while self._passenger.cut():
+                slices += 1
+                if slices >= enough and is_urgent():
+                    break
         return self._passenger.is_cut
 
     def _rotate(self, due: Due | None) -> None:
