@@ -11,7 +11,7 @@ import pytest
 
 from scrubjay.base.errors import NoSpace, NotFound, Unavailable
 from scrubjay.base.ids import Epoch, SegmentId
-from scrubjay.control import forgetting, purging
+from scrubjay.control import forgetting, purging, rotating
 from scrubjay.control.keeper import Change
 from scrubjay.control.purging import Purging
 from scrubjay.control.stripes import every_waiting
@@ -185,6 +185,22 @@ def test_destroy_that_is_decided_meanwhile_waits_for_one_slice_at_most(
     assert len(sliced) == 3
     assert world.purge()
     assert not groups_waiting(world)
+
+
+def test_destroy_takes_no_more_than_a_few_slices_along(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is forgotten within seconds, also where it brings purges their turn."""
+    monkeypatch.setattr(purging, "_SEGMENTS_MAX", 1)
+    monkeypatch.setattr(rotating, "_HELD_UP_SLICES", 2)
+    rations(monkeypatch, interval_h=12, burst=100)
+    for number in range(5):
+        give_up(world, world.written(f"v{number}", tenant="acme"), (2, MASK))
+    for left in (3, 1, 0):
+        doomed = world.written(f"doomed{left}", tenant="zeta")
+        world.destroy(f"doomed{left}")
+        world.forgetting.carry_out()
+        assert (is_gone(world, doomed), groups_waiting(world)) == (True, left)
 
 
 def test_destroy_that_does_not_fit_wears_no_sink_out(

@@ -147,8 +147,8 @@ class Rotating:
     def carry_out(self, due: Due | None, *, is_urgent: Callable[[], bool]) -> bool:
         """Forget what is due, and what waits with it, in one rotation or none; whether in one.
 
-        Slices are cut until that or something else is urgent, one in any case. Raises what keeps the sink from
-        dropping an epoch, before and afterwards; what is committed then is forgotten later.
+        What is due, or urgent meanwhile, waits for few slices to be cut. Raises what keeps the
+        sink from dropping an epoch, before and afterwards; what is committed is forgotten later.
         """
         self.settle()
         asked, self.asked = self.asked, False
