@@ -374,6 +374,7 @@ class World:
         self.policies = Policies(self.keeper)
         self.missed: list[PurgeMissed] = []
         self.events = Events(self.keeper)
+        self.wake_forgetting = self.rotating.on_asked
         self.rotating.on_asked = self.forgetting.carry_out  # as its thread would
         self.purging = Purging(
             self.keeper,

@@ -128,6 +128,22 @@ def test_purges_leave_a_tenth_of_the_rotations_ahead_to_destroys(
     assert not groups_waiting(world)
 
 
+def test_thread_that_forgets_rotates_for_purges_when_asked(world: World) -> None:
+    """The daemon's thread does what the tests above do by hand."""
+    world.rotating.on_asked = world.wake_forgetting
+    a = world.written("a", tenant="acme")
+    world.forgetting.start()
+    for epoch in (2, 3):
+        give_up(world, a, (epoch, MASK), dead_h=21)
+        later(world, 1)
+        world.purging.turn()
+        while groups_waiting(world):
+            pass
+        assert world.keeper.epoch == epoch
+    world.forgetting.stop()
+    assert not world.missed
+
+
 @pytest.mark.parametrize("interval_h", [0.0, 2.0])
 def test_volumes_that_are_late_one_after_the_other_share_rotations(
     world: World, monkeypatch: pytest.MonkeyPatch, interval_h: float
