@@ -37,6 +37,7 @@ from scrubjay.control.operations import Operations
 from scrubjay.control.policy import Policies
 from scrubjay.control.pool_status import Pools
 from scrubjay.control.purging import Purging
+from scrubjay.control.rotating import Rotating
 from scrubjay.control.scan import Scans
 from scrubjay.control.scrubbing import Scrubbing
 from scrubjay.control.tenants import Tenants
@@ -113,9 +114,10 @@ def open_parts(
         scrubbing=scrubbing,
     )
     open_retirements(home, keeper, sink, log).issue()
+    rotating = Rotating(keeper, sink, clock=clock)
     forgetting = Forgetting(
         keeper,
-        sink,
+        rotating,
         volumes=volumes,
         attachments=attachments,
         operations=operations,
@@ -148,7 +150,7 @@ def open_parts(
         events.stage_purge_missed(change, missed)
 
     purging = Purging(
-        keeper, sink, attachments=attachments, liveness=liveness, on_missed=tell_missed
+        keeper, rotating, attachments=attachments, liveness=liveness, on_missed=tell_missed
     )
     purging.start()
     parts.callback(purging.stop)

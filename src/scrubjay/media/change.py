@@ -36,6 +36,8 @@ class Change:
         self._undo: list[Callable[[], None]] = []
         self.durable_steps: list[Callable[[], None]] = []
         """What follows under the pool's lock once the commit is durable."""
+        self.fit_step: Callable[[], None] = lambda: None
+        """What follows once it is known to fit; what that raises undoes all of it."""
 
     # --- the tree -------------------------------------------------------------------
 
@@ -119,6 +121,10 @@ class Change:
         if epoch <= self.crown.epoch:
             raise Invalid(f"epoch {epoch}: not later than {self.crown.epoch}, expected a new one")
         self.crown = Crown(epoch, bytearray(epoch_key), _copy(root))
+
+    def on_fit(self, step: Callable[[], None]) -> None:
+        """Note what follows once it is known to fit; what that raises undoes all of it."""
+        self.fit_step = step
 
     # --- for the pool -----------------------------------------------------------------
 
