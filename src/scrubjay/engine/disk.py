@@ -253,7 +253,7 @@ class Disk:
 
     def wants_grants(self) -> int:
         """Return how many segments the steward should lease now; 0: none."""
-        if not self._log.segment and not self._spares and not self.starving:
+        if not (self._log.segment or self._spares or self.starving or self.purger.short):
             return 0
         # A small volume keeps little ahead, so that many of them fit a small pool.
         ahead = 1 if self._resting else min(LEASE_SEGMENTS, 1 + self._held // 8)

@@ -85,6 +85,8 @@ class Purger:
         self._round_s = 0
         """When the round under way began, or the last one."""
         self._in_round = False
+        self.short = False
+        """Something is due, and there was no segment to go on in."""
         self._owes = False
         """A round, or the look at what an older version left, had something done that no
         checkpoint has taken up yet."""
@@ -139,7 +141,8 @@ class Purger:
         """Whether a step is worth it now."""
         if self._looking or (self._in_round and self._cleaner.victim):
             return True
-        if not self._in_round and self._usage.now_s < self._round_s + self.within_s // ROUNDS:
+        rests = self._usage.now_s < self._round_s + self.within_s // ROUNDS
+        if rests and not self._in_round and not self.short:
             return False
         return self._is_due() and self.allowance_bytes > 0
 
@@ -211,6 +214,7 @@ class Purger:
     def _begin(self) -> bool:
         """Begin with the segment whose oldest death is the oldest; False where none is due."""
         usage, cleaner = self._usage, self._cleaner
+        self.short = False
         usage.settle()
         while self.allowance_bytes > 0 and self._is_due():
             segment, since_s = next(iter(usage.dirty.items()))
@@ -223,6 +227,7 @@ class Purger:
                 usage.purged(segment, ALL_STRIPES, since_s=0)
                 continue
             if not self._close(segment):
+                self.short = True
                 return False
             del usage.dirty[segment]
             self._owes = True
