@@ -468,7 +468,7 @@ def _take_out(
         ledger_root=ledger.root().hex(),
         exporter=doomed.exporter or "not attached",
         exporter_at=doomed.exporter_at and max(doomed.exporter_at, decided_at),
-        dead_since=dead_since(change, volume, attached=bool(doomed.exporter)),
+        dead_since=dead_since(change, volume, attached=bool(doomed.exporter), now=now),
         purges_missed=volume.purge.missed if volume.purge else 0,
     )
     remains = RemainsRecord(

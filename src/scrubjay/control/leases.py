@@ -37,6 +37,7 @@ from scrubjay.control.records import (
     lineage_key,
     volume_key,
 )
+from scrubjay.control.said import believed
 from scrubjay.control.stripes import Waiting, await_forgetting, left_of, read_waiting
 from scrubjay.control.view import View
 from scrubjay.engine.lessor import GROUP_SEGMENTS, Attachment, Checkpoint, Grant, Purged
@@ -118,7 +119,8 @@ class Leases:
     ) -> int:
         """Name a checkpoint and free the slots of `freed`; the same again changes nothing.
 
-        A segment in `freed` that has no slot any more is passed over. From here on nobody is
+        A segment in `freed` that has no slot any more is passed over; Invalid for one that was
+        never leased. From here on nobody is
         granted a key of it, nor of what was purged (I3). Returns how much of the pool is free,
         in percent.
         """
@@ -129,6 +131,7 @@ class Leases:
                     f"volume {record.name}: checkpoint at {checkpoint.flushed}, "
                     f"expected at least {record.checkpoint.flushed}"
                 )
+            checkpoint = believed(change, record, checkpoint, freed=freed, now=self._keeper.now())
             named = CheckpointRecord(
                 root=checkpoint.root,
                 flushed=checkpoint.flushed,

@@ -106,9 +106,11 @@ class Purging:
             while self._is_due() and self.carry_out():
                 pass
         finally:
-            self._tend()
-            note_missed_purges(self._keeper, self.status, self._on_missed)
-            self._tell_within()
+            try:
+                self._tend()
+            finally:  # whatever keeps the rest from being done, what is late is told
+                note_missed_purges(self._keeper, self.status, self._on_missed)
+                self._tell_within()
 
     def carry_out(self) -> bool:
         """Forget a batch of what was given up, in one rotation; return whether that was done."""
@@ -160,7 +162,7 @@ class Purging:
         if self._undropped or now - self._last >= _BATCH:
             return True
         with self._keeper.reading() as view:
-            oldest = min(given_up(view).values(), default=None)
+            oldest = min(given_up(view, now).values(), default=None)
             return oldest is not None and oldest + within(view) * 5 / 6 <= now
 
     def _wait_s(self) -> float:
@@ -176,6 +178,8 @@ class Purging:
                 self.turn()
             except ScrubjayError as error:
                 _log.error("purging.failed", error=error.message, hint=error.hint)
+            except Exception:  # noqa: BLE001 - one volume's trouble must not end it for all others
+                _log.exception("purging.broke")
 
     def _pause_s(self) -> float:
         """Return when to look again: often enough that a short deadline is not missed by it."""
@@ -192,7 +196,7 @@ class Purging:
         with self._keeper.reading() as view:
             limit = within(view)
             for volume, record in view.volumes():
-                since = self.status.inside(volume, record)
+                since = self.status.inside(view, volume, record)
                 if record.state == "ready" and since and since + limit / 2 <= now:
                     due[volume] = since
         for volume, since in list(self._tended.items()):
@@ -237,30 +241,48 @@ class Purging:
     def _attempt(self, step: Callable[[VolumeId], None], volume: VolumeId) -> None:
         try:
             step(volume)
-        except ScrubjayError as error:
-            _log.warning("volume.not_tended", volume=str(volume), error=error.message)
+        except (ScrubjayError, OSError) as error:
+            _log.warning("volume.not_tended", volume=str(volume), error=str(error))
 
 
 def _batch(view: View) -> _Batch:
-    """Return what one rotation takes, the oldest first."""
+    """Return what one rotation takes, the oldest first; nothing of volumes that are no more."""
     found = sorted(every_waiting(view), key=lambda each: each[2].since_s or 1 << 63)
+    gone = {lineage for lineage, _ in view.remains()}
     batch: _Batch = {}
     segments = 0
     for lineage, group, waiting in found:
         if segments >= _SEGMENTS_MAX:
             break
+        if lineage in gone or not _is_sound(view, lineage, group):
+            continue
         batch[lineage, group] = waiting.masks
         segments += sum(mask not in (0, ALL_STRIPES) for mask in waiting.masks)
     return batch
 
 
+def _is_sound(view: View, lineage: LineageNo, group: int) -> bool:
+    """Tell whether a group can be forgotten; one that cannot keeps no other from it."""
+    try:
+        view.lineage(lineage)
+        read_group(view, lineage, group)
+    except ScrubjayError as error:
+        _log.error("stripes.passed_over", lineage=lineage, group=group, error=error.message)
+        return False
+    return True
+
+
 def _paths(view: View, lineage: LineageNo, group: int, masks: list[int]) -> Iterator[path.Path]:
-    """Yield what is to be forgotten of a group; nothing where its lineage is gone."""
+    """Yield what is to be forgotten of a group; nothing where its lineage is gone.
+
+    Nor of segments that were never leased, of which earlier versions believed what was said.
+    """
     with suppress(NotFound):
-        tenant = TenantNo(view.lineage(lineage).tenant)
+        owner = view.lineage(lineage)
+        tenant, leased = TenantNo(owner.tenant), range(1, owner.next_segment)
         listed = read_group(view, lineage, group)
         for segment, mask in zip(segment_range(group), masks, strict=True):
-            if listed is None or not mask:
+            if listed is None or not mask or segment not in leased:
                 continue
             above = path.segment(tenant, lineage, listed.branch, SegmentId(segment))
             if mask == ALL_STRIPES:
