@@ -139,6 +139,7 @@ class PurgeRecord(Record, frozen=True):
     """What a volume's last checkpoint said of purging (engine/lessor.py, `Purged`)."""
 
     told_at: Moment
+    """Or when it was attached, having been detached in order: its log knew no more before."""
     waiting_since: Moment | None = None
     """Since when the oldest is dead that is not given up to be forgotten yet."""
     moved_bytes: U64 = 0
