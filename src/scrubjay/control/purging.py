@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import suppress
 
 import structlog
@@ -49,6 +49,10 @@ _SEGMENTS_MAX = 1024
 """Per rotation, of those that lose stripes: others wait for its commit (docs/performance.md)."""
 _TENDED_MAX = 4
 """Volumes served at a time for their purging alone."""
+_TURNS = 8
+"""An eighth of the deadline is how long one is served while others wait, and how long one that
+could not be served, or had to make room, is left alone."""
+_NEVER = dt.datetime.min.replace(tzinfo=dt.UTC)
 _log = structlog.get_logger(__name__)
 
 _Batch = dict[tuple[LineageNo, int], list[int]]
@@ -83,6 +87,8 @@ class Purging:
         """Committed, but not known to be dropped by the sink."""
         self._tended: dict[VolumeId, dt.datetime] = {}
         """Served for their purging alone, since when."""
+        self._tried: dict[VolumeId, dt.datetime] = {}
+        """Served so, or tried to be, when last; of those that are still due."""
         self._told: dict[VolumeId, tuple[int, int]] = {}
         """(attach epoch, `purge_within` in seconds) of which each exporter was told."""
         self._last = keeper.now()
@@ -190,8 +196,28 @@ class Purging:
     # --- exporters, and volumes that nobody has attached -----------------------------------
 
     def _tend(self) -> None:
-        """Serve those that are due for as long as it takes, a few at a time."""
+        """Serve those that are due for as long as it takes, a few at a time, each in its turn."""
         now = self._keeper.now()
+        due, turn = self._due(now)
+        for volume in [each for each in self._tended if self._is_done(each, due)]:
+            self._attempt(self._rest, volume)
+        self._tried = {volume: last for volume, last in self._tried.items() if volume in due}
+        rested = {each for each, last in self._tried.items() if abs(now - last) < turn}
+        queue = sorted(
+            (each for each in due.keys() - rested if not self._liveness.attached(each)),
+            key=lambda each: (self._tried.get(each, _NEVER), due[each]),
+        )
+        wanted = len(queue) - (_TENDED_MAX - len(self._tended))
+        long = [each for each, began in self._tended.items() if abs(now - began) > turn]
+        for volume in long[: max(0, wanted)]:
+            self._tried[volume] = now
+            self._attempt(self._rest, volume)
+        for volume in queue[: _TENDED_MAX - len(self._tended)]:
+            self._tried[volume] = now
+            self._attempt(self._serve, volume)
+
+    def _due(self, now: dt.datetime) -> tuple[dict[VolumeId, dt.datetime], dt.timedelta]:
+        """Return in which volumes something is half as old as it may get; how long a turn is."""
         due: dict[VolumeId, dt.datetime] = {}
         with self._keeper.reading() as view:
             limit = within(view)
@@ -199,12 +225,11 @@ class Purging:
                 since = self.status.inside(view, volume, record)
                 if record.state == "ready" and since and since + limit / 2 <= now:
                     due[volume] = since
-        for volume, since in list(self._tended.items()):
-            if volume not in due or now - since > limit / 4:
-                self._attempt(self._rest, volume)
-        for volume in sorted(due, key=lambda each: due[each]):
-            if len(self._tended) < _TENDED_MAX and not self._liveness.attached(volume):
-                self._attempt(self._serve, volume)
+        return due, limit / _TURNS
+
+    def _is_done(self, volume: VolumeId, due: Container[VolumeId]) -> bool:
+        """Whether one that is served has nothing due any more, or its exporter ended."""
+        return volume not in due or not self._liveness.attached(volume)
 
     def _serve(self, volume: VolumeId) -> None:
         self._attachments.tend(volume)
