@@ -258,8 +258,8 @@ class Purging:
                 return
             try:
                 self._attachments.tell_purge_within(volume, within_s=within_s)
-            except ScrubjayError as error:  # it is told at the next turn
-                _log.warning("exporter.not_told", volume=str(volume), error=error.message)
+            except (ScrubjayError, OSError) as error:  # it is told at the next turn
+                _log.warning("exporter.not_told", volume=str(volume), error=str(error))
             else:
                 self._told[volume] = wanted[volume]
 
