@@ -37,7 +37,7 @@ from scrubjay.control.records import (
     lineage_key,
     volume_key,
 )
-from scrubjay.control.said import believed
+from scrubjay.control.said import believed, oldest_of
 from scrubjay.control.stripes import Waiting, await_forgetting, left_of, read_waiting
 from scrubjay.control.view import View
 from scrubjay.engine.lessor import GROUP_SEGMENTS, Attachment, Checkpoint, Grant, Purged
@@ -63,6 +63,8 @@ class Leases:
             lineage = view.lineage(LineageNo(record.lineage))
             within_s = view.policy().purge_within_s
         last, waiting = record.checkpoint, record.purge and record.purge.waiting_since
+        if waiting and waiting > self._keeper.now():
+            waiting = oldest_of(record, self._keeper.now())
         return Attachment(
             volume=volume,
             name=record.name,

@@ -170,14 +170,15 @@ def given_up(
 
     A date that is still to come, the clock having been set back, counts as the volume's birth.
     """
-    latest_s = int((now + _SET_BACK).timestamp())
+    now_s, latest_s = int(now.timestamp()), int((now + _SET_BACK).timestamp())
     oldest: dict[LineageNo, int] = {}
     wrong: set[LineageNo] = set()
     for lineage, _, waiting in every_waiting(view, of=of):
         if waiting.since_s > latest_s:
             wrong.add(lineage)
         elif waiting.since_s:
-            oldest[lineage] = min(oldest.get(lineage, waiting.since_s), waiting.since_s)
+            since_s = min(waiting.since_s, now_s)
+            oldest[lineage] = min(oldest.get(lineage, since_s), since_s)
     dates = {lineage: at(since_s * 1_000_000_000) for lineage, since_s in oldest.items()}
     return dates | _born(view, wrong, now)
 
@@ -196,7 +197,9 @@ def _inside(
 ) -> dt.datetime | None:
     """Return since when something may be dead in a volume that it has not given up."""
     since = _said(view, record, attached)
-    return since if since is None or since <= now + _SET_BACK else min(record.created_at, now)
+    if since is None or since <= now:
+        return since
+    return min(now if since <= now + _SET_BACK else record.created_at, now)
 
 
 def _said(view: View, record: VolumeRecord, attached: Callable[[], bool]) -> dt.datetime | None:
