@@ -25,6 +25,7 @@ import structlog
 from scrubjay.base.errors import NotFound, ScrubjayError
 from scrubjay.base.ids import LineageNo, SegmentId, TenantNo, VolumeId
 from scrubjay.base.units import STRIPES
+from scrubjay.control.adopting import adopt_freed
 from scrubjay.control.attachments import Attachments
 from scrubjay.control.deadlines import OnPurgeMissed, tell_nobody
 from scrubjay.control.directory import read_group, segment_range
@@ -91,6 +92,7 @@ class Purging:
         """Served so, or tried to be, when last; of those that are still due."""
         self._told: dict[VolumeId, tuple[int, int]] = {}
         """(attach epoch, `purge_within` in seconds) of which each exporter was told."""
+        self._adopted = False
         self._last = keeper.now()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="purging")
@@ -109,6 +111,7 @@ class Purging:
     def turn(self) -> None:
         """Do what is due now."""
         try:
+            self._adopt()
             while self._is_due() and self.carry_out():
                 pass
         finally:
@@ -141,6 +144,17 @@ class Purging:
             self._settle()
         _log.info("stripes.forgotten", groups=len(batch), paths=len(paths), epoch=after)
         return True
+
+    def _adopt(self) -> None:
+        """Enter what earlier versions freed; where the pool cannot now, the next turn does."""
+        if self._adopted:
+            return
+        try:
+            adopt_freed(self._keeper)
+        except ScrubjayError as error:
+            _log.warning("stripes.not_adopted", error=error.message)
+        else:
+            self._adopted = True
 
     # --- forgetting ------------------------------------------------------------------------
 
