@@ -189,9 +189,14 @@ class Change(View):
         """Lease up to `count` slots, at least one; NoSpace when there is none."""
         return self._staged.lease_slots(lineage, count)
 
-    def release_slots(self, lineage: LineageNo, slots: Sequence[Slot], *, since_s: int = 0) -> None:
-        """Free slots of a lineage, whose use ended at `since_s`: leased again once durable."""
-        self._staged.release_slots(lineage, slots, since_s=since_s)
+    def release_slots(
+        self, lineage: LineageNo, slots: Sequence[Slot], *, since_s: int = 0
+    ) -> frozenset[int]:
+        """Free slots of a lineage, whose use ended at `since_s`: leased again once durable.
+
+        Return since when they wait to be scrubbed: an earlier date of one stays.
+        """
+        return self._staged.release_slots(lineage, slots, since_s=since_s)
 
     def filled_slots(self, lineage: LineageNo, slots: Sequence[Slot]) -> None:
         """Note that slots of a lineage were written to the end."""

@@ -14,6 +14,7 @@ import msgspec
 
 from scrubjay.base.errors import Conflict, Invalid
 from scrubjay.base.ids import BranchNo, Entry, LineageNo, SegmentId, Slot, TenantNo, VolumeId
+from scrubjay.control.dates import with_dates
 from scrubjay.control.directory import (
     COMMITMENT_BYTES,
     Group,
@@ -141,14 +142,19 @@ class Leases:
                 live_sectors=checkpoint.live_sectors,
             )
             _fill(change, record, checkpoint.filled)
-            _free(change, record, freed)
+            dates = _free(change, record, freed)
             if record.keys == "tree":  # of others the keys are gone already, with the exporter's
                 await_forgetting(change, LineageNo(record.lineage), checkpoint.purged, freed)
             purge = _told(checkpoint.purged, self._keeper.now(), before=record.purge)
             if record.purge and purge.moved_bytes < record.purge.moved_bytes:  # a reset began anew
                 tenant = TenantNo(record.tenant)
                 add_ended(change, tenant, moved_bytes=record.purge.moved_bytes)
-            renewed = msgspec.structs.replace(record, checkpoint=named, purge=purge)
+            since = record.slots_since
+            if since is not None:
+                since = with_dates(since, dates)
+            renewed = msgspec.structs.replace(
+                record, checkpoint=named, purge=purge, slots_since=since
+            )
             change.put(volume_key(volume), encode(renewed))
         return self._keeper.free_percent
 
@@ -247,7 +253,8 @@ def _fill(change: Change, record: VolumeRecord, filled: Sequence[SegmentId]) -> 
         change.filled_slots(lineage, held)
 
 
-def _free(change: Change, record: VolumeRecord, freed: Sequence[SegmentId]) -> None:
+def _free(change: Change, record: VolumeRecord, freed: Sequence[SegmentId]) -> frozenset[int]:
+    """Free the slots of segments; return since when they wait to be scrubbed."""
     lineage = LineageNo(record.lineage)
     slots = []
     for number, segments in by_group(freed).items():
@@ -260,8 +267,7 @@ def _free(change: Change, record: VolumeRecord, freed: Sequence[SegmentId]) -> N
                 slots.append(slot)
                 group.slots[segment % GROUP_SEGMENTS] = None
         change.put(directory_key(lineage, number), group.pack())
-    if slots:
-        change.release_slots(lineage, slots)
+    return change.release_slots(lineage, slots) if slots else frozenset()
 
 
 def _told(purged: Purged, now: dt.datetime, *, before: PurgeRecord | None) -> PurgeRecord:

@@ -87,6 +87,7 @@ _U32 = Annotated[int, Meta(ge=1, lt=1 << 32)]
 _Size = Annotated[int, Meta(ge=VOLUME_BYTES_MIN, le=VOLUME_BYTES_MAX, multiple_of=4096)]
 _Within = Annotated[int, Meta(ge=WITHIN_S_MIN, le=WITHIN_S_MAX)]
 _Rate = Annotated[int, Meta(ge=RATE_MIN, le=RATE_MAX)]
+_Ranges = tuple[tuple[U64, U64], ...]
 _Blinding = Annotated[str, Meta(pattern="^([0-9a-f]{32})?$")]
 _Digest = Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")]
 
@@ -155,6 +156,8 @@ class VolumeRecord(Record, frozen=True):
     keys: Literal["tree", "memory"] = "tree"
     """Where its segments' keys are: those of an ephemeral one in its exporter's memory alone."""
     purge: PurgeRecord | None = None
+    slots_since: _Ranges | None = None
+    """Since when slots wait that it freed (dates.py); None: an earlier version did not note it."""
 
 
 class LineageRecord(Record, frozen=True):
@@ -195,6 +198,8 @@ class DestructionRecord(Record, frozen=True):
     """Since when the oldest was dead inside that was not forgotten yet; None: nothing was."""
     purges_missed: U64 = 0
     """Deadlines of purging that it missed while it lived."""
+    slots_since: _Ranges | None = None
+    """As in the VolumeRecord, with those that were freed since."""
 
 
 class BirthRecord(Record, frozen=True):
