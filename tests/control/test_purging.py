@@ -384,3 +384,16 @@ def test_volume_that_was_never_leased_anything_waits_for_nothing(world: World) -
     world.exporters.die(volume.id)
     later(world, 48)
     assert world.purging.status.of(volume.id).waiting_since is None
+
+
+def test_volume_that_is_forgotten_as_a_whole_costs_no_rotation_more(world: World) -> None:
+    """What it gave up waits for nothing but to be cleared away; not even the hour is lost."""
+    a = world.written("a", tenant="acme")
+    give_up(world, a, (2, MASK), dead_h=22)
+    world.destroy("a")
+    world.forgetting.carry_out()
+    assert world.keeper.epoch == 2
+    later(world, 2)
+    world.purging.turn()
+    assert not world.purging.carry_out()
+    assert world.keeper.epoch == 2
