@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import json
 import os
@@ -10,17 +11,35 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from scrubjay.app.evidence import open_offline
 from scrubjay.app.home import Home
+from scrubjay.app.leaving import opened_pool
 from scrubjay.app.making import PoolDevice
-from scrubjay.app.places import pool_path, read_places
+from scrubjay.app.places import pool_path, read_places, write_places
 from scrubjay.app.retired import Retired
 from scrubjay.app.retiring import Target, retire
 from scrubjay.app.sinks import open_sink
 from scrubjay.base.errors import Conflict, Invalid, NotFound, ScrubjayError
 from scrubjay.base.ids import Epoch
 from scrubjay.base.ports import Clock, Entropy
+from scrubjay.control.records import (
+    CERTIFICATE_PREFIX,
+    ENTRY_PREFIX,
+    CertificateRecord,
+    decode,
+)
+from scrubjay.control.retirement_records import ErasedRecord
+from scrubjay.control.retirements import find_retirement, put_retirement
+from scrubjay.control.view import View
+from scrubjay.evidence.entries import RetiredEntry, parse_entry
+from scrubjay.evidence.report import Verdict
+from scrubjay.evidence.stages import parse_statement
+from scrubjay.evidence.statement import Retired as Statement
+from scrubjay.evidence.statement import Wiped
+from scrubjay.evidence.verify import verify
 from scrubjay.media.erase import Technique
 from scrubjay.media.file import PoolFile
 from scrubjay.media.finding import pool_at
@@ -88,6 +107,30 @@ def opens(home: Home, path: Path) -> bool:
     return True
 
 
+def certified(home: Home) -> list[str]:
+    """Issue what is due, as a daemon does when it starts; return the media's certificates.
+
+    Each is verified, and stands in the log once.
+    """
+    clock = Hands(now=1_800_000_000_000_000_000)  # after all that happened
+    with open_offline(home, clock=clock, entropy=fresh()) as (keeper, retirements):
+        assert retirements.issue(), retirements.trouble
+        view = View(keeper.pool)
+        entries = [parse_entry(value) for _, value in view.scan(ENTRY_PREFIX)]
+        rows = [
+            decode(CertificateRecord, value, where="certificate")
+            for _, value in view.scan(CERTIFICATE_PREFIX)
+        ]
+        found = [each.forgotten for each in rows if each.scope == "medium"]
+        logged = [each.statement for each in entries if isinstance(each, RetiredEntry)]
+        assert logged == found
+        key = (home.evidence / "log.pub").read_text()
+        for digest in found:
+            report = verify(retirements.bundle(digest), key, now=keeper.now())
+            assert report.verdict is not Verdict.NOT_PROVEN, report.reason
+    return found
+
+
 def test_retire_moves_everything_and_erases_the_old_file(home: Home, folder: Path) -> None:
     """The volume reads as before, from the new medium; the old one is gone, all of it read back."""
     old, new = home.pool, folder / "elsewhere"
@@ -103,7 +146,12 @@ def test_retire_moves_everything_and_erases_the_old_file(home: Home, folder: Pat
     assert told.technique == "overwrite"
     assert {done == total for done, total in steps.values()} == {True}
     assert set(steps) == {"copy", "erase"}
+    assert told.certified is not None
+    report = verify(Path(told.certified.bundle).read_bytes(), Path(told.certified.key).read_text())
+    assert report.verdict is not Verdict.NOT_PROVEN, report.reason
+    assert certified(home) == [told.certified.digest]
     facts = json.loads((home.retired / f"{told.id}.json").read_text())
+    assert facts["certified"]["digest"] == told.certified.digest
     assert facts["mismatches"] == 0
     assert facts["moved_to"] == str(new)
     assert any("dropped epoch 1" in each for each in facts["logged"])
@@ -135,12 +183,16 @@ def test_pool_retired_twice_comes_back_to_a_file_in_the_home(home: Home, folder:
     assert holds(home, "db1")
 
 
+@pytest.mark.parametrize("first", [1, 2, 3])
 def test_retire_cut_at_every_step_leaves_one_pool_and_is_finished(
-    written_home: Home, folder: Path
+    written_home: Home, folder: Path, first: int
 ) -> None:
-    """Exactly one of the two media is the pool, and it says how to go on (I5, I6)."""
+    """Exactly one of the two media is the pool, and it says how to go on (I5, I6).
+
+    In the end there is one certificate, wherever the power went.
+    """
     new, outcomes = folder / "elsewhere", set()
-    for at in range(1, 1000):
+    for at in range(first, 1000, 3):
         home = copied(written_home, folder / "home")
         new.unlink(missing_ok=True)
         try:
@@ -160,6 +212,7 @@ def test_retire_cut_at_every_step_leaves_one_pool_and_is_finished(
         assert not home.pool.exists()
         assert holds(home), f"cut at step {at}, and finished"
         assert read_places(home).leaving is None
+        assert len(certified(home)) == 1, f"cut at step {at}, and certified"
     else:
         pytest.fail("it was cut at every step and never came to an end")
     assert outcomes == {home.pool, new}, "cuts before and after the move"
@@ -183,6 +236,124 @@ def test_retire_cut_in_the_middle_goes_on(home: Home, folder: Path, step: str) -
     moved(home, None if step == "erase" else new)
     assert holds(home)
     assert list(home.retired.iterdir())
+
+
+def test_certificate_waits_where_it_cannot_be_issued_and_edited_facts_are_not_believed(
+    home: Home, folder: Path
+) -> None:
+    """The daemon issues it at its next start, from what the pool knows, once."""
+    away = home.catalog.rename(folder / "catalog.db")
+    told = moved(home, folder / "elsewhere")
+    assert told.certified is not None
+    assert (told.certified.digest, told.clean) == ("", True)
+    assert "no catalog" in told.certified.waits
+    path = home.retired / f"{told.id}.json"
+    path.write_text(path.read_text().replace('"pages_read"', '"pages_forged"'))
+    away.rename(home.catalog)
+    (digest,) = certified(home)
+    assert certified(home) == [digest]
+    with open_offline(home, clock=Hands(), entropy=fresh()) as (keeper, retirements):
+        record = find_retirement(keeper.pool, told.id)
+        assert record is not None
+        assert record.certificate == digest
+        statement = parse_statement(
+            base64.b64decode(json.loads(retirements.bundle(digest))["envelope"]["payload"])
+        )
+        assert isinstance(statement.predicate, Statement)
+        assert statement.predicate.erasure.pages_read == told.pages_read
+
+
+def test_medium_of_which_the_pool_knows_nothing_is_erased_and_not_certified(
+    home: Home, folder: Path
+) -> None:
+    """Whoever edits places.json gets no certificate about a medium of his invention (I8)."""
+
+    def cut(at: str, _done: int, _total: int) -> None:
+        if at == "erase":
+            raise CutError
+
+    with pytest.raises(CutError):
+        moved(home, folder / "elsewhere", progress=cut)
+    places = read_places(home)
+    assert places.leaving is not None
+    forged = msgspec.structs.replace(places.leaving, medium_id=uuid.uuid4())
+    write_places(home, msgspec.structs.replace(places, leaving=forged))
+    with pytest.raises(Conflict, match="of this pool, expected"):
+        moved(home, None)
+    home.pool.write_bytes(bytes(size_of(SLOTS)))  # nothing says by now which medium it was
+    told = moved(home, None)
+    assert told.certified is not None
+    assert (told.certified.digest, certified(home)) == ("", [])
+    assert "there is no certificate" in told.certified.waits
+
+
+@pytest.mark.parametrize("others", [False, True])
+def test_medium_whose_erasing_is_on_record_is_let_go_and_not_erased_again(
+    home: Home,
+    folder: Path,
+    others: bool,
+) -> None:
+    """The power went between the two; what somebody put there since is left alone."""
+
+    def cut(at: str, _done: int, _total: int) -> None:
+        if at == "erase":
+            raise CutError
+
+    with pytest.raises(CutError):
+        moved(home, folder / "elsewhere", progress=cut)
+    places = read_places(home)
+    assert places.leaving is not None
+    with opened_pool(home, clock=Hands(), entropy=fresh()) as (pool, _):
+        record = find_retirement(pool, places.leaving.medium_id)
+        assert record is not None
+        assert record.left_at is not None
+        size_bytes = record.medium.size_bytes
+        found = Wiped(
+            technique="overwrite",
+            pattern="overwrite-zeros",
+            begun_at=record.left_at,
+            erased_at=record.left_at,
+            read_back_at=record.left_at,
+            bytes_erased=size_bytes,
+            pages=size_bytes // 4096,
+            pages_read=7,
+            reads="device",
+            mismatches=0,
+            unreadable=0,
+            failed=(),
+        )
+        erased = ErasedRecord(wiped=found, looked_at=record.left_at, superblocks_opened=0)
+        put_retirement(pool, msgspec.structs.replace(record, erased=erased))
+    if others:
+        home.pool.write_bytes(b"somebody else's" * 4096)
+    told = moved(home, None)
+    assert told.pages_read == 7
+    assert home.pool.exists() == others
+    assert told.certified is not None
+    assert certified(home) == [told.certified.digest]
+    assert read_places(home).leaving is None
+    assert holds(home)
+
+
+def test_living_medium_is_not_erased_though_places_say_that_it_was_left(
+    home: Home, folder: Path
+) -> None:
+    """The pool's id is the same; the medium's is not."""
+
+    def cut(at: str, _done: int, _total: int) -> None:
+        if at == "erase":
+            raise CutError
+
+    with pytest.raises(CutError):
+        moved(home, folder / "elsewhere", progress=cut)
+    places = read_places(home)
+    assert places.leaving is not None
+    forged = msgspec.structs.replace(places.leaving, path=places.pool)
+    write_places(home, msgspec.structs.replace(places, leaving=forged))
+    with pytest.raises(ScrubjayError):
+        moved(home, None)
+    write_places(home, places)
+    assert holds(home)
 
 
 def test_retire_refuses_what_would_lose_something(home: Home, folder: Path) -> None:
@@ -238,6 +409,9 @@ def test_pool_moves_from_device_to_larger_device_and_says_which(folder: Path) ->
         told = moved(home, second, overwrite=True)
         assert told.kind == "block device"
         assert told.disks[0].node == str(first)
+        assert told.certified is not None
+        assert certified(home) == [told.certified.digest]
+        assert told.size_bytes == told.pages * 4096 - 4096 + 512, "the last page is a shorter one"
         assert not any(images[0].read_bytes()), "also what lies behind the last page"
         assert holds(home)
         assert pool_at(second) == told.pool

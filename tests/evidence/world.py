@@ -6,35 +6,39 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+import msgspec
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from scrubjay.base.ids import TenantNo, VolumeId
+from scrubjay.control.attesting import attests
 from scrubjay.evidence.bundle import make_bundle
-from scrubjay.evidence.certificate import Certificate, certify_forgotten, certify_scrubbed
+from scrubjay.evidence.certificate import (
+    Certificate,
+    certify_forgotten,
+    certify_retired,
+    certify_scrubbed,
+    entry_of,
+)
 from scrubjay.evidence.checkpoint import Checkpoint
 from scrubjay.evidence.dsse import digest_of, seal_envelope
-from scrubjay.evidence.entries import (
-    BirthEntry,
-    ForgettingEntry,
-    ScrubbedEntry,
-    blind_tenant,
-    blind_volume,
-    pack_entry,
-)
-from scrubjay.evidence.facts import Facts, Held, Kept, Looked, Medium, ScrubFacts
+from scrubjay.evidence.entries import BirthEntry, blind_tenant, blind_volume, pack_entry
+from scrubjay.evidence.facts import Facts, Held, Kept, Looked, Medium, RetireFacts, ScrubFacts
 from scrubjay.evidence.log import Log
 from scrubjay.evidence.merkle import Frontier
 from scrubjay.evidence.note import COSIGNATURE, ED25519, Signature, Signer, VerifierKey
 from scrubjay.evidence.statement import (
     Birth,
+    DiskBeneath,
     End,
     Ledger,
+    MediumRetired,
     MediumScrubbed,
-    Scrubbed,
+    Move,
     SinkDropped,
     Statement,
     Subject,
+    Wiped,
 )
 from scrubjay.evidence.strict import encode
 
@@ -174,7 +178,7 @@ class World:
 
     def forget(self, facts: Facts) -> tuple[Certificate, int]:
         """Certify a forgetting, and enter it into the log."""
-        made = certify_forgotten(facts, self.signer)
+        made = certify_forgotten(facts, self.signer, attests=attests)
         return made, self.enter(made.entry)
 
     def scrub(self, facts: ScrubFacts, first: Certificate) -> tuple[Certificate, int]:
@@ -182,17 +186,16 @@ class World:
         made = certify_scrubbed(facts, first, self.signer)
         return made, self.enter(made.entry)
 
+    def retire(self, facts: RetireFacts) -> tuple[Certificate, int]:
+        """Certify that a medium was erased, and enter it into the log."""
+        made = certify_retired(facts, self.signer)
+        return made, self.enter(made.entry)
+
     def sign(self, statement: Statement) -> tuple[Certificate, int]:
         """Sign and enter any statement, as a lying holder of the key could."""
         payload = encode(statement)
-        predicate, digest = statement.predicate, digest_of(payload)
-        names, at = tuple(each.name for each in statement.subject), predicate.issued_at
-        entry = (
-            ScrubbedEntry(at=at, statement=digest, forgotten=predicate.forgotten, subjects=names)
-            if isinstance(predicate, Scrubbed)
-            else ForgettingEntry(at=at, statement=digest, subjects=names)
-        )
-        made = Certificate(payload, seal_envelope(payload, self.signer), pack_entry(entry))
+        entry = pack_entry(entry_of(statement, digest_of(payload)))
+        made = Certificate(payload, seal_envelope(payload, self.signer), entry)
         return made, self.enter(made.entry)
 
     def bundle(
@@ -293,4 +296,69 @@ def scrub_facts(*, mismatches: int = 0) -> ScrubFacts:
         looked=(
             looked("medium", "medium-0", at=1290, total=64, examined=8, mismatches=mismatches),
         ),
+    )
+
+
+DISK = DiskBeneath(
+    node="/dev/sdb",
+    kind="disk",
+    model="ST4000NM000A",
+    serial="WS21ABCD",
+    wwn="0x5000c500c0ffee00",
+    rotates=True,
+    size_bytes=(1 << 22) + 512,
+)
+FLASH = msgspec.structs.replace(DISK, node="/dev/nvme0n1", model="SSD 990", rotates=False)
+WIPED = Wiped(
+    technique="overwrite",
+    pattern="overwrite-zeros",
+    begun_at=moment(1010),
+    erased_at=moment(1020),
+    read_back_at=moment(1030),
+    bytes_erased=(1 << 22) + 512,
+    pages=1025,
+    pages_read=1025,
+    reads="device",
+    mismatches=0,
+    unreadable=0,
+    failed=(),
+)
+
+
+def retire_facts(
+    *, wiped: Wiped = WIPED, disk: DiskBeneath = DISK, worth: str = "Clear"
+) -> RetireFacts:
+    """Return the facts of a medium that was moved from, and erased."""
+    medium = uuid.UUID(int=0x3ED)
+    return RetireFacts(
+        issued_at=moment(1040),
+        pool=POOL,
+        medium=MediumRetired(
+            kind="block device",
+            id=medium,
+            place="/dev/disk/by-id/ata-ST4000NM000A_WS21ABCD",
+            size_bytes=(1 << 22) + 512,
+            disks=(disk,),
+            worth=worth,  # type: ignore[arg-type]  # the tests pass each by its name
+            reason=(
+                "sdb, a rotating disk: overwriting happens in place"
+                if worth == "Clear"
+                else "nvme0n1, flash: it writes elsewhere instead of overwriting"
+            ),
+        ),
+        move=Move(
+            noted_at=moment(1000),
+            left_at=moment(1005),
+            moved_to="/dev/disk/by-id/ata-ST4000NM000A_WS21EFGH",
+            epoch_before=5,
+            epoch_after=6,
+        ),
+        wiped=wiped,
+        looked=(
+            looked("superblocks", str(medium), at=1009, total=2),
+            looked("sink", str(SINK), at=1040),
+        ),
+        logged=("The pool was opened elsewhere under epoch 6.",),
+        asserted=("The disk goes back to its maker.",),
+        assumed=("Model and serial number are what the disk said of itself.",),
     )

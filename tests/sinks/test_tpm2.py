@@ -23,8 +23,7 @@ from scrubjay.sinks.locked import LockedFile
 from scrubjay.sinks.sink import Grade
 from scrubjay.sinks.tpm import credentials as files
 from scrubjay.sinks.tpm.chip import Chip, Talk
-from scrubjay.sinks.tpm.indices import nv_indices_for
-from scrubjay.sinks.tpm.public import NV_ATTRIBUTES, NV_WRITTEN, NvPublic
+from scrubjay.sinks.tpm.public import NV_ATTRIBUTES, NV_WRITTEN, NvPublic, nv_indices_for
 from scrubjay.sinks.tpm.session import PASSWORD_SESSION
 from scrubjay.sinks.tpm.slot import SLOT_BYTES, Owners, empty
 from scrubjay.sinks.tpm.transport import (

@@ -25,12 +25,12 @@ from scrubjay.sinks.sink import Grade
 from scrubjay.sinks.tpm import credentials as files
 from scrubjay.sinks.tpm.chip import Facts
 from scrubjay.sinks.tpm.ground import assess_tpm, rotation_budget
-from scrubjay.sinks.tpm.indices import nv_indices_for
 from scrubjay.sinks.tpm.public import (
     NV_ATTRIBUTES,
     NvPublic,
     attestation_template,
     endorsement_template,
+    nv_indices_for,
     parse_ecc,
     parse_nv,
 )

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from scrubjay.api.problems import Problem
 from scrubjay.api.purge_models import PoolPurge
+from scrubjay.api.sink_models import Sink
 from scrubjay.base.units import SECTOR_BYTES
 from scrubjay.catalog.operations import OperationRow
 from scrubjay.control import pool_status
@@ -181,12 +182,13 @@ class CertifiedVolume(BaseModel):
 
 
 class Certificate(BaseModel):
-    """Proof that volumes were forgotten, and later that their slots were scrubbed."""
+    """Proof that volumes were forgotten, their slots scrubbed; or that a medium was erased."""
 
     id: str = Field(description="digest of the newest stage")
-    stage: Literal["forgotten", "scrubbed"]
+    stage: Literal["forgotten", "scrubbed", "retired"]
     forgotten: str = Field(description="digest of the first stage")
-    scope: Literal["volumes", "tenant"]
+    scope: Literal["volumes", "tenant", "medium"]
+    medium: uuid.UUID | None
     volume_count: int
     epoch_before: int
     epoch_after: int
@@ -197,17 +199,17 @@ class Certificate(BaseModel):
     def of(cls, issued: Issued) -> Self:
         """Show a certificate."""
         record = issued.record
-        assert record.issued_at is not None, "it is issued"
         return cls(
             id=issued.id,
-            stage="scrubbed" if record.scrubbed else "forgotten",
+            stage=issued.stage,
             forgotten=record.forgotten,
             scope=record.scope,
+            medium=record.medium,
             volume_count=len(record.volumes),
             epoch_before=record.epoch_before,
             epoch_after=record.epoch_after,
             worth=record.worth,
-            issued_at=record.issued_at,
+            issued_at=issued.issued_at,
         )
 
 
@@ -250,52 +252,6 @@ class Attachment(BaseModel):
             socket=str(served.socket),
             uri=served.uri,
         )
-
-
-class SinkMember(BaseModel):
-    """One of a mirror's sinks."""
-
-    number: int
-    kind: str
-    where: str
-    epochs: list[int]
-    worth: str = Field(description="empty while it is away")
-    finding: str = Field(description="what that is worth in words, or why it is away")
-    away: bool
-
-
-class SinkGone(BaseModel):
-    """A sink that was expelled; it may hold these epochs' keys, unless it is destroyed."""
-
-    number: int
-    kind: str
-    where: str
-    epochs: list[int]
-    destroyed: bool
-
-
-class SinkBudget(BaseModel):
-    """How often a sink that wears out can rotate."""
-
-    interval_s: float
-    burst: int
-    left: int = Field(description="rotations that it affords at once, from now on")
-    wait_s: float
-    certainty: str
-    reason: str
-
-
-class Sink(BaseModel):
-    """Where the root of the keys lies, and what forgetting there is worth."""
-
-    kind: str
-    epoch: int
-    worth: str
-    findings: list[str]
-    members: list[SinkMember] = Field(description="empty unless it is a mirror")
-    expelled: list[SinkGone]
-    owed: list[int] = Field(description="epochs that are still to be dropped somewhere")
-    budget: SinkBudget | None = Field(description="null where nothing wears out")
 
 
 class Policy(BaseModel):

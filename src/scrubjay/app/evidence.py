@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import structlog
 
 from scrubjay.app.ambient import swaps
 from scrubjay.app.home import Home
+from scrubjay.app.places import open_pool_medium
+from scrubjay.app.sinks import open_sink
 from scrubjay.base.errors import NoSpace, Unavailable
+from scrubjay.base.ports import Clock, Entropy
+from scrubjay.catalog.database import Database
 from scrubjay.control.births import enter_births
 from scrubjay.control.certificates import Certificates
 from scrubjay.control.keeper import Keeper
 from scrubjay.control.liveness import Liveness
 from scrubjay.control.log import Log
 from scrubjay.control.looking import Looking, Serving
+from scrubjay.control.opening import open_keeper
+from scrubjay.control.retirements import Retirements
 from scrubjay.control.scrubbing import Scrubbing
 from scrubjay.evidence.folder import Folder
 from scrubjay.sinks.sink import Sink
 
-__all__ = ["open_certificates", "open_log"]
+__all__ = ["open_certificates", "open_log", "open_offline", "open_retirements"]
 
 _log = structlog.get_logger(__name__)
 
@@ -65,3 +74,29 @@ def open_certificates(
         swaps=swaps,
     )
     return Certificates(keeper, log, looking, envelopes=Folder(home.evidence), scrubbing=scrubbing)
+
+
+def open_retirements(home: Home, keeper: Keeper, sink: Sink, log: Log) -> Retirements:
+    """Open what issues the certificates of media that the pool has left."""
+    return Retirements(keeper, sink, log, Folder(home.evidence))
+
+
+@contextlib.contextmanager
+def open_offline(
+    home: Home, *, clock: Clock, entropy: Entropy
+) -> Iterator[tuple[Keeper, Retirements]]:
+    """Open as much of a home as it takes to certify a medium, while no daemon serves it."""
+    with contextlib.ExitStack() as parts:
+        sink = open_sink(home, entropy)
+        parts.callback(sink.close)
+        database = Database.open(home.catalog)
+        parts.callback(database.close)
+        keeper = open_keeper(
+            lambda: [open_pool_medium(home, hold=True)],
+            sink,
+            database,
+            clock=clock,
+            entropy=entropy,
+        )
+        parts.callback(keeper.close)
+        yield keeper, open_retirements(home, keeper, sink, open_log(home, keeper))

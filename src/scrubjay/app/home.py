@@ -6,7 +6,7 @@ sink         the epoch keys, unless they lie elsewhere
 tpm2.<n>     for the sink of this number: where in a TPM, and the authorisation for it
 mirror       the members of a mirrored sink, where it is one
 places.json  where pool and sink lie, where they do not lie here
-retired/     what was found when media were erased that the pool has left
+retired/     of media that the pool has left: what was found, for people, and certificates
 catalog.db   the catalog
 evidence/    log.pub, the key of the log; log/, the published log; certificates/
 lock         held by the daemon

@@ -28,13 +28,14 @@ from scrubjay.cli.output import AsJson, counted, print_json, size_text
 from scrubjay.cli.pools import commands as pool_commands
 from scrubjay.cli.session import confirm
 from scrubjay.client.places import find_home
+from scrubjay.control.attesting import attests
 
 __all__ = ["main"]
 
 
 def main() -> None:
     """Run the command line."""
-    commands = make_commands()
+    commands = make_commands(attests=attests)
     commands.command(epilog="Example: SCRUBJAY_HOME=/srv/scrubjay scrubjay init --pool-size 20GiB")(
         init
     )

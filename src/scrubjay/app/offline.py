@@ -32,6 +32,7 @@ from scrubjay.client.replies import Sink
 
 if TYPE_CHECKING:  # what opens a home takes half a second to import
     from scrubjay.app.mirroring import SinkChange, Sinks
+    from scrubjay.app.retired import Certified
     from scrubjay.app.sinks import TpmWords
     from scrubjay.control.sink_status import SinkStatus
 
@@ -181,8 +182,8 @@ def retire_medium(
 ) -> None:
     """Move the pool to another medium, erase the one that it leaves, and say what was found.
 
-    While no daemon serves the home and no volume is attached. The facts, with model and serial
-    number, are kept in the home's folder `retired`. Exit status 1 if a page read back wrongly.
+    While no daemon serves the home and no volume is attached. A certificate, with model and
+    serial number, is issued and put into the log. Exit status 1 if a page read back wrongly.
     """
     from scrubjay.app.ambient import SystemClock, SystemEntropy  # noqa: PLC0415 - as in main.py
     from scrubjay.app.places import pool_path  # noqa: PLC0415 - as in main.py
@@ -234,10 +235,21 @@ def retire_medium(
                 ),
                 ("sink", f"epoch {retired.epoch_before} dropped, {retired.epoch_after} held"),
                 ("facts", str(home.retired / f"{retired.id}.json")),
+                *certificate_facts(retired.certified),
             ]
         )
     if not retired.clean:
         raise typer.Exit(_FOUND)
+
+
+def certificate_facts(certified: Certified | None) -> list[tuple[str, str]]:
+    """Say which certificate there is, and how to verify it; or why there is none yet."""
+    if certified is None:
+        return []
+    if not certified.digest:
+        return [("certificate", f"not yet: {certified.waits}"), ("", "serve the home to issue it")]
+    command = f"scrubjay certificate verify {certified.bundle} --key {certified.key}"
+    return [("certificate", certified.digest), ("verify", command)]
 
 
 def agreed_to_lose(device: Path, *, overwrite: bool, yes: bool) -> bool:

@@ -1,7 +1,7 @@
-"""What is known of a medium that a pool has left: what it was, how it was erased, what was found.
+"""What is known of a medium that a pool has left, for the pool's record of it and for people.
 
-The facts for a certificate. What follows from them (`clean`, `method`) is derived here by the
-rules of docs/format/evidence.md, from counts and from what lies beneath; nobody enters it.
+The record in the pool is what a certificate is made of (control/retirements.py). The file in
+the home's folder `retired` says the same for people, unsigned: nothing ever reads it.
 """
 
 from __future__ import annotations
@@ -13,71 +13,61 @@ from pathlib import Path
 from typing import Literal
 from uuid import UUID
 
-from scrubjay.app.places import Leaving
-from scrubjay.media.device import disks_beneath, facts_beneath
-from scrubjay.media.erase import Erasure
+from scrubjay.base.errors import Conflict, Invalid
+from scrubjay.base.units import PAGE_BYTES
+from scrubjay.control.retirement_records import RetirementRecord
+from scrubjay.control.retirements import assumed_of, logged_of, text_of
+from scrubjay.evidence.deriving import grade_of_medium
+from scrubjay.evidence.retirement import failures_of
+from scrubjay.evidence.statement import DiskBeneath, FailedRange, MediumRetired, Wiped
+from scrubjay.media.device import DeviceFacts, disks_beneath, facts_beneath
+from scrubjay.media.erase import Erasure, Technique
 from scrubjay.sinks.ground import assess, assess_device
-from scrubjay.sinks.sink import Grade, Worth
 
-__all__ = ["Disk", "Ground", "Retired", "Told", "describe", "tell"]
+__all__ = [
+    "FORMAT",
+    "Certified",
+    "Retired",
+    "Times",
+    "describe",
+    "expect_same",
+    "tell",
+    "wiped_of",
+]
 
-FORMAT = "scrubjay retired medium 1"
-_COPIED = "Every slot that held something was copied to another medium, read back and compared."
-_KEYS_LIVE = (
-    "Volumes that were not destroyed keep their keys, as they go on elsewhere: of their data on "
-    "this medium, only overwriting is the end. Blocks that survived it beneath (spare cells, "
-    "replaced sectors) open for who has the pool and its sink, and for nobody else."
-)
-_FILE = (
-    "It was a file: of the disks beneath it, only what the file system wrote in place was "
-    "overwritten, and other files of theirs were not."
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Disk:
-    """A disk by what stands on its label; "" where nothing tells."""
-
-    node: str
-    kind: str
-    model: str
-    serial: str
-    wwn: str
-    size_bytes: int
+FORMAT = "scrubjay retired medium 2"
+_TECHNIQUES: dict[Technique, Literal["overwrite", "zero range", "discard"]] = {
+    Technique.OVERWRITE: "overwrite",
+    Technique.OVERWRITE_RANDOM: "overwrite",
+    Technique.ZERO_RANGE: "zero range",
+    Technique.PUNCH_HOLE: "discard",
+    Technique.DISCARD: "discard",
+}
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
-    """What a medium is, as found before it was erased."""
+class Times:
+    """When an erasing began, had overwritten all, and had read back what it wanted to."""
 
-    path: str
-    device: bool
-    size_bytes: int
-    disks: tuple[Disk, ...]
-    """Of which it is made, or on which its file system lies; empty where nobody can tell."""
-    worth: Worth
-    """What overwriting is worth there."""
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """All that `tell` needs to know."""
-
-    ground: Ground
-    leaving: Leaving
-    erasure: Erasure
-    tail_bytes: int
-    """Behind the last whole page, overwritten and read back through the system's cache."""
-    tail_clean: bool
     begun_at: dt.datetime
     erased_at: dt.datetime
-    pool: UUID
-    moved_to: str
+    read_back_at: dt.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Certified:
+    """Which certificate was issued about it, or why there is none yet."""
+
+    digest: str = ""
+    bundle: str = ""
+    """The file that is verified offline, and the key to verify it by:"""
+    key: str = ""
+    waits: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Retired:
-    """A medium that has left a pool."""
+    """A medium that has left a pool, and was erased."""
 
     format: str
     id: UUID
@@ -86,19 +76,18 @@ class Retired:
     kind: Literal["file", "block device"]
     place: str
     size_bytes: int
-    disks: tuple[Disk, ...]
+    disks: tuple[DiskBeneath, ...]
     technique: Literal["overwrite", "zero range", "discard"]
     """As docs/format/evidence.md has it, and what exactly was done:"""
     pattern: str
-    method: Literal["Clear", "CONDITIONAL"]
+    method: str
     reason: str
     pages: int
     pages_read: int
-    read_from_device: bool
+    reads: Literal["device", "cache"]
     mismatches: int
-    mismatch_offsets: tuple[int, ...]
     unreadable: int
-    unreadable_offsets: tuple[int, ...]
+    failed: tuple[FailedRange, ...]
     clean: bool
     """Whether every page that was read back holds what was written."""
     epoch_before: int
@@ -108,104 +97,133 @@ class Retired:
     moved_at: dt.datetime
     begun_at: dt.datetime
     erased_at: dt.datetime
+    read_back_at: dt.datetime
     logged: tuple[str, ...]
     assumed: tuple[str, ...]
+    certified: Certified | None = None
 
 
-def describe(path: Path) -> Ground:
+def describe(path: Path, medium: UUID) -> MediumRetired:
     """Find out what a medium is and what lies beneath it; raises what opening it raises."""
     facts = facts_beneath(path)
-    device = path.is_block_device()
     disks = () if facts is None else disks_beneath(facts)
+    device = path.is_block_device()
     if device and facts is not None:
         worth, size_bytes = assess_device(facts.number), facts.size_bytes
     else:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            worth, size_bytes = assess(descriptor), os.fstat(descriptor).st_size
+            worth, size_bytes = assess(descriptor), os.lseek(descriptor, 0, os.SEEK_END)
         finally:
             os.close(descriptor)
-    shown = tuple(
-        Disk(
-            node=str(each.node),
-            kind=each.kind,
-            model=each.model,
-            serial=each.serial,
-            wwn=each.wwn,
-            size_bytes=each.size_bytes,
-        )
-        for each in disks
+    return MediumRetired(
+        kind="block device" if device else "file",
+        id=medium,
+        place=text_of(path),
+        size_bytes=size_bytes,
+        disks=tuple(map(_disk, disks)),
+        worth=worth.grade.value,
+        reason=text_of(f"{worth.place}: {worth.reason}"),
     )
-    return Ground(str(path), device, size_bytes, shown, worth)
 
 
-def tell(told: Told) -> Retired:
-    """Return what may be said of a medium that was erased."""
-    erasure, ground = told.erasure, told.ground
-    clean = erasure.clean and told.tail_clean and erasure.pages_read > 0
-    method, reason = _method(told, clean=clean)
+def expect_same(found: MediumRetired, noted: MediumRetired) -> None:
+    """Raise Conflict where a medium is not the one that was noted: by kind, size and labels."""
+    if _labels(found) != _labels(noted):
+        raise Conflict(
+            f"medium {found.place}: {_spell(found)}, expected {_spell(noted)}",
+            hint="another disk has its name: put the right one into places.json",
+        )
+
+
+def wiped_of(erasure: Erasure, *, tail_bytes: int, tail_clean: bool, times: Times) -> Wiped:
+    """Return what an erasing found, the bytes behind the last whole page taken for a page too."""
+    whole = erasure.pages * PAGE_BYTES
+    tail = 1 if tail_bytes else 0
+    wrong = sorted({*erasure.mismatch_offsets, *erasure.unreadable_offsets})
+    failed = [FailedRange(offset_bytes=at, length_bytes=PAGE_BYTES) for at in wrong]
+    if tail and not tail_clean:
+        failed.append(FailedRange(offset_bytes=whole, length_bytes=tail_bytes))
+    return Wiped(
+        technique=_TECHNIQUES[erasure.used],
+        pattern=erasure.used.value,
+        begun_at=times.begun_at,
+        erased_at=times.erased_at,
+        read_back_at=times.read_back_at,
+        bytes_erased=whole + tail_bytes,
+        pages=erasure.pages + tail,
+        pages_read=erasure.pages_read + tail,
+        reads="device" if erasure.reads_device else "cache",
+        mismatches=erasure.mismatches + (0 if tail_clean else tail),
+        unreadable=erasure.unreadable,
+        failed=tuple(failed),
+    )
+
+
+def tell(record: RetirementRecord, *, pool: UUID) -> Retired:
+    """Return what may be said of a medium that was erased; Invalid of one that was not."""
+    medium, erased = record.medium, record.erased
+    if erased is None or record.left_at is None:
+        raise Invalid(f"medium {medium.id}: not erased, expected one that was")
+    wiped, failures = erased.wiped, failures_of(erased.wiped)
+    method, reason = grade_of_medium(
+        medium, technique=wiped.technique, reads=wiped.reads, failures=failures
+    )
     return Retired(
         format=FORMAT,
-        id=told.leaving.medium_id,
-        pool=told.pool,
-        kind="block device" if ground.device else "file",
-        place=ground.path,
-        size_bytes=ground.size_bytes,
-        disks=ground.disks,
-        technique="overwrite",
-        pattern=erasure.used.value,
+        id=medium.id,
+        pool=pool,
+        kind=medium.kind,
+        place=medium.place,
+        size_bytes=medium.size_bytes,
+        disks=medium.disks,
+        technique=wiped.technique,
+        pattern=wiped.pattern,
         method=method,
         reason=reason,
-        pages=erasure.pages,
-        pages_read=erasure.pages_read,
-        read_from_device=erasure.reads_device,
-        mismatches=erasure.mismatches,
-        mismatch_offsets=erasure.mismatch_offsets,
-        unreadable=erasure.unreadable,
-        unreadable_offsets=erasure.unreadable_offsets,
-        clean=clean,
-        epoch_before=told.leaving.epoch_before,
-        epoch_after=told.leaving.epoch_after,
-        moved_to=told.moved_to,
-        moved_at=dt.datetime.fromisoformat(told.leaving.moved_at),
-        begun_at=told.begun_at,
-        erased_at=told.erased_at,
-        logged=_logged(told),
-        assumed=_assumed(ground),
+        pages=wiped.pages,
+        pages_read=wiped.pages_read,
+        reads=wiped.reads,
+        mismatches=wiped.mismatches,
+        unreadable=wiped.unreadable,
+        failed=wiped.failed,
+        clean=not failures,
+        epoch_before=record.epoch_before,
+        epoch_after=record.epoch_after,
+        moved_to=record.moved_to,
+        moved_at=record.left_at,
+        begun_at=wiped.begun_at,
+        erased_at=wiped.erased_at,
+        read_back_at=wiped.read_back_at,
+        logged=logged_of(record),
+        assumed=assumed_of(record),
     )
 
 
-def _method(told: Told, *, clean: bool) -> tuple[Literal["Clear", "CONDITIONAL"], str]:
-    ground, erasure = told.ground, told.erasure
-    if not clean:
-        found = f"{erasure.mismatches} wrong and {erasure.unreadable} unreadable"
-        return "CONDITIONAL", f"not everything reads back as it was written: {found} pages"
-    if not erasure.reads_device:
-        return "CONDITIONAL", "what was read back may have come from a cache"
-    reason = f"{ground.worth.place}: {ground.worth.reason}"
-    if ground.worth.grade is not Grade.CLEAR:
-        return "CONDITIONAL", reason
-    return "Clear", reason
-
-
-def _logged(told: Told) -> tuple[str, ...]:
-    leaving, erasure = told.leaving, told.erasure
-    moved = (
-        f"The pool was committed there under epoch {leaving.epoch_after} of its sink, which then "
-        f"dropped epoch {leaving.epoch_before}: no superblock of this medium opens any more."
+def _disk(facts: DeviceFacts) -> DiskBeneath:
+    return DiskBeneath(
+        node=text_of(facts.node),
+        kind=text_of(facts.kind or "unknown"),
+        model=_label(facts.model),
+        serial=_label(facts.serial),
+        wwn=_label(facts.wwn),
+        rotates=facts.rotational,
+        size_bytes=facts.size_bytes,
     )
-    erased = (
-        f"Every one of {erasure.pages} pages was overwritten ({erasure.used.value}), and "
-        f"{erasure.pages_read} of them were read back."
+
+
+def _label(text: str) -> str | None:
+    return text_of(text.strip()) if text.strip() else None
+
+
+def _labels(medium: MediumRetired) -> tuple[object, ...]:
+    labels = sorted(
+        (each.model or "", each.serial or "", each.wwn or "", each.size_bytes)
+        for each in medium.disks
     )
-    tail = f"The last {told.tail_bytes} bytes, less than a page, were overwritten too."
-    return (_COPIED, moved, erased, *([tail] if told.tail_bytes else []))
+    return medium.id, medium.kind, medium.size_bytes, labels
 
 
-def _assumed(ground: Ground) -> tuple[str, ...]:
-    assumed = [_KEYS_LIVE]
-    if not ground.device:
-        assumed.append(_FILE)
-    if not ground.disks or not all(each.serial for each in ground.disks):
-        assumed.append("No serial number was to be had of what lies beneath: see `place`.")
-    return tuple(assumed)
+def _spell(medium: MediumRetired) -> str:
+    disks = ", ".join(f"{each.model or '?'} serial {each.serial or '?'}" for each in medium.disks)
+    return f"{medium.kind} of {medium.size_bytes} bytes on {disks or 'unknown disks'}"

@@ -3,6 +3,7 @@
 While no daemon serves the home and no volume is attached, for every byte is about to lie
 elsewhere. In this order, so that after a crash at any point exactly one medium is the pool:
 
+    known       the pool has noted which medium it is to leave (app/leaving.py)
     prepared    the sink holds the next epoch beside the old one
     noted       places.json names where it is going; nothing there counts
     copied      every slot that holds something, read back past the cache
@@ -10,7 +11,8 @@ elsewhere. In this order, so that after a crash at any point exactly one medium 
     moved       places.json names the new medium, and the old one as to be erased
     dropped     the sink has destroyed the old epoch: no superblock of the old medium opens
     erased      every byte of the old medium was overwritten, and read back
-    told        what was found lies in retired/
+    found       the pool has noted what was found: a certificate is due
+    told        it lies in retired/ for people, and the certificate is issued
 
 A crash before `moved`: the old medium is the pool, and the first opening drops the epoch of
 the other. After it: the new one is, and `pool retire` without --to goes on. The sealed data
@@ -20,16 +22,26 @@ keeps its keys, as it is the same data; what the rotation ends is the old medium
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import os
 import stat
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import UUID
 
 import msgspec
+import structlog
 
 from scrubjay.app.home import Home, sync_folder
+from scrubjay.app.leaving import (
+    certify,
+    count_openable,
+    is_done,
+    note_erased,
+    note_leaving,
+    note_left,
+    opened_pool,
+)
 from scrubjay.app.mirroring import settle_plan
 from scrubjay.app.places import (
     Leaving,
@@ -39,8 +51,9 @@ from scrubjay.app.places import (
     read_places,
     write_places,
 )
-from scrubjay.app.retired import Retired, Told, describe, tell
+from scrubjay.app.retired import Certified, Retired, describe, expect_same, tell
 from scrubjay.app.sinks import open_sink
+from scrubjay.app.wiping import Progress, counting, wipe_medium
 from scrubjay.base.errors import (
     Conflict,
     Corrupt,
@@ -50,16 +63,18 @@ from scrubjay.base.errors import (
     Unavailable,
 )
 from scrubjay.base.ids import VolumeId
-from scrubjay.base.ports import Clock, Entropy, Extent
-from scrubjay.base.units import PAGE_BYTES, SEGMENT_BYTES, SLOTS_OFFSET_BYTES
+from scrubjay.base.ports import Clock, Entropy, Medium
+from scrubjay.base.units import SEGMENT_BYTES, SLOTS_OFFSET_BYTES
 from scrubjay.catalog.database import Database
 from scrubjay.catalog.index import Index
 from scrubjay.control.keeper import bring_forward
 from scrubjay.control.liveness import Liveness
 from scrubjay.control.opening import open_pool
 from scrubjay.control.records import at
+from scrubjay.control.retirement_records import ErasedRecord, RetirementRecord
+from scrubjay.control.retirements import text_of
 from scrubjay.media.direct import DirectFile
-from scrubjay.media.erase import SAMPLED_PAGES, Technique, erase
+from scrubjay.media.erase import Technique
 from scrubjay.media.file import PoolFile
 from scrubjay.media.finding import pool_at, stable_name
 from scrubjay.media.fresh import contents_of, create_on_device
@@ -67,13 +82,14 @@ from scrubjay.media.geometry import Geometry
 from scrubjay.media.moving import Moved, copy_slots, expect_room, write_superblocks
 from scrubjay.media.pool import Pool
 from scrubjay.media.slots import AREA_PREFIX, Slots
+from scrubjay.media.superblock import read_copies, survey
 from scrubjay.sinks.keeper import EpochKeeper
 from scrubjay.sinks.sink import Sink
 
 __all__ = ["Target", "retire"]
 
-Progress = Callable[[str, int, int], None]
-"""Told the step, bytes done in it, and bytes in all."""
+_log = structlog.get_logger(__name__)
+_UNKNOWN = "the pool left it under a version that noted nothing of it: there is no certificate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,17 +134,23 @@ def retire(
                 hint="go on with: scrubjay pool retire",
             )
         assert places.leaving is not None, "moved"
-        _settle(home, clock=clock, entropy=entropy)
-        return _erase(
-            home,
-            places,
-            places.leaving,
-            clock=clock,
-            entropy=entropy,
-            sample=sample,
-            technique=technique,
-            progress=progress,
-        )
+        record, noted = _settle(home, places.leaving, clock=clock, entropy=entropy)
+        again = is_done(record)
+        if not again:
+            record = _erase(
+                home,
+                places,
+                places.leaving,
+                record,
+                clock=clock,
+                entropy=entropy,
+                sample=sample,
+                technique=technique,
+                progress=progress,
+            )
+            if noted:
+                note_erased(home, record, clock=clock, entropy=entropy)
+        return _tell(home, places, record, clock=clock, entropy=entropy, noted=noted, again=again)
 
 
 def _move(
@@ -149,6 +171,7 @@ def _move(
         parts.callback(sink.close)
         pool = open_pool([open_pool_medium(home, hold=True)], sink, clock=clock, entropy=entropy)
         try:
+            note_leaving(pool, old_path, moved_to=new_path, clock=clock)
             geometry = pool.geometry
             held = list(Slots(geometry, pool.scan(AREA_PREFIX)).held_slots())
             pool_id, sink_id, epoch = pool.pool_id, pool.sink_id, pool.epoch
@@ -161,7 +184,7 @@ def _move(
             parts.callback(old.close)
             new, device = _new_medium(home, places, target, geometry, pool_id)
             parts.callback(new.close)
-            copy_slots(old, new, held, _counting("copy", 2 * len(held) * SEGMENT_BYTES, progress))
+            copy_slots(old, new, held, counting("copy", 2 * len(held) * SEGMENT_BYTES, progress))
             moved = write_superblocks(
                 old, new, epoch_keys=sink.key, epoch=following, clock=clock, entropy=entropy
             )
@@ -195,92 +218,135 @@ def _move(
         return after
 
 
-def _settle(home: Home, *, clock: Clock, entropy: Entropy) -> None:
+def _settle(
+    home: Home, leaving: Leaving, *, clock: Clock, entropy: Entropy
+) -> tuple[RetirementRecord, bool]:
     """Open the pool where it is now, so that the old epoch is dropped; bring the catalog on.
 
-    Unavailable where the sink cannot drop it now: nothing is erased before it has.
+    Return what is known of the medium that it left, and whether the pool itself knows it: a
+    certificate is made of nothing else. Unavailable where the sink cannot drop the epoch now.
     """
-    with contextlib.ExitStack() as parts:
-        sink = open_sink(home, entropy)
-        parts.callback(sink.close)
-        medium = open_pool_medium(home, hold=True)
-        parts.callback(medium.close)
-        pool = open_pool([medium], sink, clock=clock, entropy=entropy)
-        parts.callback(pool.close)
-        EpochKeeper(sink, sink_id=pool.sink_id, pool_id=pool.pool_id, entropy=entropy).settle(
-            pool.epoch
-        )
+    with opened_pool(home, clock=clock, entropy=entropy) as (pool, _):
+        record = note_left(pool, leaving, clock=clock)
         if home.catalog.exists():
-            database = Database.open(home.catalog)
-            parts.callback(database.close)
-            bring_forward(pool, Index(database))
+            with contextlib.closing(Database.open(home.catalog)) as database:
+                bring_forward(pool, Index(database))
+    if record is not None:
+        return record, True
+    moved_at = dt.datetime.fromisoformat(leaving.moved_at)
+    return RetirementRecord(
+        medium=describe(_expect_there(home.path / leaving.path), leaving.medium_id),
+        noted_at=moved_at,
+        epoch_before=leaving.epoch_before,
+        moved_to=text_of(home.path / read_places(home).pool),
+        left_at=moved_at,
+        epoch_after=leaving.epoch_after,
+    ), False
 
 
 def _erase(
     home: Home,
     places: Places,
     leaving: Leaving,
+    record: RetirementRecord,
     *,
     clock: Clock,
     entropy: Entropy,
     sample: bool,
     technique: Technique,
     progress: Progress,
+) -> RetirementRecord:
+    """Overwrite all of the medium that was left, and return what was found."""
+    path = _expect_there(home.path / leaving.path)
+    _expect_left(path, places)
+    expect_same(describe(path, leaving.medium_id), record.medium)
+    with (
+        opened_pool(home, clock=clock, entropy=entropy) as (_, sink),
+        contextlib.closing(DirectFile.open(path, hold=True)) as medium,
+    ):
+        _expect_own(medium, path, leaving.medium_id)
+        superblocks_opened = count_openable(medium, sink)
+        looked_at = max(at(clock.now_ns()), record.left_at or record.noted_at)
+    wiped = wipe_medium(
+        path,
+        since=looked_at,
+        clock=clock,
+        entropy=entropy,
+        sample=sample,
+        technique=technique,
+        progress=progress,
+    )
+    erased = ErasedRecord(wiped=wiped, looked_at=looked_at, superblocks_opened=superblocks_opened)
+    return msgspec.structs.replace(record, erased=erased, certificate="")
+
+
+def _tell(
+    home: Home,
+    places: Places,
+    record: RetirementRecord,
+    *,
+    clock: Clock,
+    entropy: Entropy,
+    noted: bool,
+    again: bool,
 ) -> Retired:
-    """Overwrite all of the medium that was left, and write down what was found."""
+    """Write down what was found, let go of a medium that was erased, and certify it."""
+    assert places.leaving is not None, "until here"
+    told = tell(record, pool=places.pool_id or UUID(int=0))
+    _write(home, told)
+    if told.clean:
+        _let_go(home, places, places.leaving, again=again)
+    certified = Certified(waits=_UNKNOWN)
+    if noted:
+        certified = certify(home, record.medium.id, clock=clock, entropy=entropy)
+    told = replace(told, certified=certified)
+    _write(home, told)
+    return told
+
+
+def _let_go(home: Home, places: Places, leaving: Leaving, *, again: bool) -> None:
+    """Remove a file that was erased, and have the home forget the medium."""
     path = home.path / leaving.path
+    if not leaving.device and path.exists() and not (again and _is_others(path, places)):
+        path.unlink()
+        sync_folder(path.parent)
+    write_places(home, msgspec.structs.replace(places, leaving=None))
+
+
+def _expect_own(medium: Medium, path: Path, medium_id: UUID) -> None:
+    """Raise Conflict where another medium of this pool lies there: the living one, above all."""
+    try:
+        found = survey(read_copies([medium])).medium_id
+    except ScrubjayError:
+        return  # its superblocks were erased before a cut, and `_expect_left` has looked
+    if found != medium_id:
+        raise Conflict(
+            f"medium {path}: is medium {found} of this pool, expected {medium_id}",
+            hint="places.json was edited: it names the wrong one as to be erased",
+        )
+
+
+def _is_others(path: Path, places: Places) -> bool:
+    """Whether something else lies by now where a file was erased before a cut."""
+    try:
+        _expect_left(path, places)
+    except Conflict as error:
+        _log.warning("pool.file_left", error=error.message)
+        return True
+    return False
+
+
+# --- leaves ---------------------------------------------------------------------------
+
+
+def _expect_there(path: Path) -> Path:
+    """Return the path of a medium; NotFound where it is gone."""
     if not path.exists():
         raise NotFound(
             f"medium {path}: not there, expected it to be erased",
             hint="bring it back, then: scrubjay pool retire",
         )
-    _expect_left(path, places)
-    ground = describe(path)
-    begun_at = at(clock.now_ns())
-    medium = DirectFile.open(path, hold=True)
-    size_bytes = medium.size_bytes
-    whole = size_bytes - size_bytes % PAGE_BYTES
-    read = 2 * SAMPLED_PAGES * PAGE_BYTES if sample else whole
-    try:
-        erased = erase(
-            medium,
-            _extents(whole),
-            entropy=entropy,
-            technique=technique,
-            sampled_pages=SAMPLED_PAGES if sample else None,
-            pay=_counting("erase", whole + read, progress),
-        )
-        tail_clean = _erase_tail(medium, whole)
-    except OSError as error:
-        raise Unavailable(
-            f"medium {path}: {error.strerror or error}, it is not erased",
-            hint="it opens nothing by itself; destroy it, or try again: scrubjay pool retire",
-        ) from error
-    finally:
-        medium.close()
-    retired = tell(
-        Told(
-            ground=ground,
-            leaving=leaving,
-            erasure=erased,
-            tail_bytes=size_bytes - whole,
-            tail_clean=tail_clean,
-            begun_at=begun_at,
-            erased_at=at(clock.now_ns()),
-            pool=places.pool_id or UUID(int=0),
-            moved_to=str(home.path / places.pool),
-        )
-    )
-    _write(home, retired)
-    if erased.clean and tail_clean:
-        if not leaving.device:
-            path.unlink()
-            sync_folder(path.parent)
-        write_places(home, msgspec.structs.replace(places, leaving=None))
-    return retired
-
-
-# --- leaves ---------------------------------------------------------------------------
+    return path
 
 
 def _new_medium(
@@ -360,35 +426,6 @@ def _expect_left(path: Path, places: Places) -> None:
             f"medium {path}: holds {', '.join(found)}, expected pool {places.pool_id}",
             hint="its name is another device's by now: put the right one into places.json",
         )
-
-
-def _extents(size_bytes: int) -> list[Extent]:
-    """Return all of a medium, superblocks last: by them a second try knows what is ours."""
-    head = min(SLOTS_OFFSET_BYTES, size_bytes)
-    rest = [(head, size_bytes - head)] if size_bytes > head else []
-    return [*rest, (0, head)]
-
-
-def _counting(what: str, total_bytes: int, progress: Progress) -> Callable[[int], None]:
-    done = 0
-
-    def step(size_bytes: int) -> None:
-        nonlocal done
-        done += size_bytes
-        progress(what, min(done, total_bytes), total_bytes)
-
-    return step
-
-
-def _erase_tail(medium: DirectFile, start: int) -> bool:
-    """Overwrite what is left behind the last whole page; return whether it reads as zeros."""
-    size_bytes = medium.size_bytes - start
-    if not size_bytes:
-        return True
-    medium.write(start, bytes(size_bytes))
-    medium.sync()
-    out = bytearray(b"\xff" * size_bytes)
-    return medium.read_into(start, memoryview(out)) == size_bytes and not any(out)
 
 
 def _stable(path: Path) -> Path:

@@ -12,7 +12,7 @@ from scrubjay.api.application import make_application
 from scrubjay.api.server import Server, listen
 from scrubjay.api.services import Services
 from scrubjay.app.ambient import SystemClock, SystemEntropy
-from scrubjay.app.evidence import open_certificates, open_log
+from scrubjay.app.evidence import open_certificates, open_log, open_retirements
 from scrubjay.app.home import Home
 from scrubjay.app.mirroring import settle_plan
 from scrubjay.app.places import open_pool_medium, pool_path, warn_of_leaving
@@ -112,6 +112,7 @@ def open_parts(
         serving=exporters,
         scrubbing=scrubbing,
     )
+    open_retirements(home, keeper, sink, log).issue()
     forgetting = Forgetting(
         keeper,
         sink,

@@ -10,7 +10,7 @@ import sys
 import time
 import uuid
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import typer
 
@@ -19,6 +19,7 @@ from scrubjay.base.ids import VolumeId
 from scrubjay.cli.output import AsJson, ago, counted, note, print_facts, print_json, print_table
 from scrubjay.cli.session import connect, part
 from scrubjay.client.replies import Certificate, CertificateShown, EvidenceLog
+from scrubjay.evidence.attesting import Attests
 from scrubjay.evidence.note import KEY_TEXT_MAX, decode_base64
 from scrubjay.evidence.page import Person, render
 from scrubjay.evidence.questions import Asked, Newer
@@ -28,7 +29,9 @@ from scrubjay.evidence.verify import verify as verify_bundle
 
 __all__ = ["commands"]
 
-commands = typer.Typer(no_args_is_help=True, help="Proof of what was destroyed.")
+commands = typer.Typer(
+    no_args_is_help=True, help="Proof of what was destroyed, and of media that were erased."
+)
 
 _NOT_PROVEN = 1
 _FILE_BYTES_MAX = 1 << 23
@@ -57,7 +60,13 @@ def list_(*, json: AsJson = False) -> None:
     print_table(
         ["ID", "STAGE", "VOLUMES>", "WORTH", "ISSUED"],
         [
-            (each.id[:16], each.stage, str(each.volume_count), each.worth, ago(each.issued_at))
+            (
+                each.id[:16],
+                each.stage,
+                "a medium" if each.medium else str(each.volume_count),
+                each.worth,
+                ago(each.issued_at),
+            )
             for each in found
         ],
         empty="no certificates; each destroyed volume gets one: scrubjay volume destroy NAME",
@@ -66,6 +75,7 @@ def list_(*, json: AsJson = False) -> None:
 
 @commands.command(epilog="Example: scrubjay certificate show 3f2a91c07bd4 > c.json")
 def show(
+    context: typer.Context,
     certificate: _Id,
     *,
     format_: _Format = "json",
@@ -80,14 +90,15 @@ def show(
     if format_ == "json":
         sys.stdout.write(bundle.decode())
         return
-    report = verify_bundle(bundle, log.key, now=_now())
+    report = verify_bundle(bundle, log.key, now=_now(), attests=_attests(context))
     if format_ == "html":
         digest = hashlib.sha256(bundle).hexdigest()
         person = Person(name=name, organisation=organisation)
         sys.stdout.write(render(report, digest=digest, person=person))
         return
     volumes = "\n".join(f"{each.id} (blinding value {each.blinding})" for each in found.volumes)
-    print_facts([("certificate", found.id), ("stage", found.stage), ("volumes", volumes)])
+    about = ("medium", found.medium) if found.medium else ("volumes", volumes)
+    print_facts([("certificate", found.id), ("stage", found.stage), about])
     _print_report(report)
 
 
@@ -95,6 +106,7 @@ def show(
     epilog="Example: scrubjay certificate verify c.json --key log.pub",
 )
 def verify(
+    context: typer.Context,
     file: Annotated[Path, _BUNDLE],
     *,
     key: Annotated[str, typer.Option(help="The log's key: its text, or a file that holds it.")],
@@ -111,6 +123,12 @@ def verify(
     witness: Annotated[
         list[str] | None, typer.Option(help="A witness's key that has to have cosigned the log.")
     ] = None,
+    sink_key: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="The key with which a TPM has to have signed: see sink show."
+        ),
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Check a certificate, with no daemon and no network. Exit status 1 if it is not proven.
@@ -124,6 +142,8 @@ def verify(
         witnesses=witness or (),
         volume=_asked(volume),
         now=_now(),
+        attests=_attests(context),
+        sink_keys=sink_key or (),
     )
     if json:
         print_json(_as_json(report))
@@ -143,6 +163,10 @@ def key_(*, json: AsJson = False) -> None:
         return
     typer.echo(log.key)
     note(f"the log has {counted(log.size, 'entry').replace('entrys', 'entries')}")
+
+
+def _attests(context: typer.Context) -> Attests | None:
+    return cast("Attests | None", context.find_root().obj)
 
 
 def _print_report(report: Report) -> None:

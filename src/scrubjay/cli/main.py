@@ -12,6 +12,7 @@ from scrubjay import __version__
 from scrubjay.base.errors import Invalid, ScrubjayError
 from scrubjay.cli import audits, certificates, pools, promises, tenants, volumes
 from scrubjay.cli.output import fail, watch_stdout
+from scrubjay.evidence.attesting import Attests
 
 __all__ = ["make_commands", "run"]
 
@@ -28,12 +29,15 @@ _EPILOG = (
 )
 
 
-def make_commands() -> typer.Typer:
-    """Return the command line, without what `app` adds to it."""
+def make_commands(*, attests: Attests | None = None) -> typer.Typer:
+    """Return the command line, without what `app` adds to it.
+
+    `attests` reads what TPMs signed; without it no certificate that has such is proven.
+    """
     commands = typer.Typer(
         no_args_is_help=True,
         pretty_exceptions_enable=False,  # they show values, and values may be secret
-        context_settings={"help_option_names": ["-h", "--help"]},
+        context_settings={"help_option_names": ["-h", "--help"], "obj": attests},
         help="A storage cloud that forgets, remembers and keeps secrets.",
         epilog=_EPILOG,
     )

@@ -15,9 +15,11 @@ def sink_facts(sink: Sink) -> list[tuple[str, str]]:
     """Return a line for what it is worth, and one for whatever else somebody has to know."""
     facts = [("sink", f"{sink.kind}, epoch {sink.epoch}, {sink.worth}")]
     facts += [("", finding) for finding in sink.findings]
+    facts += _signs(sink.key)
     for each in sink.members:
         state = "AWAY" if each.away else each.worth
         facts.append(("", f"{each.number}: {each.kind} {each.where}, {state}: {each.finding}"))
+        facts += _signs(each.key)
     for gone in sink.expelled:
         if not gone.destroyed:
             listed = " and ".join(map(str, gone.epochs))
@@ -33,6 +35,11 @@ def sink_facts(sink: Sink) -> list[tuple[str, str]]:
     if sink.budget is not None:
         facts += _budget(sink.budget)
     return facts
+
+
+def _signs(key: str) -> list[tuple[str, str]]:
+    """Return the name that an auditor is to be given before there is a certificate."""
+    return [("", f"signs with the key {key}")] if key else []
 
 
 def _budget(budget: SinkBudget) -> list[tuple[str, str]]:

@@ -78,7 +78,7 @@ class CertifiedVolume(Struct, frozen=True):
 
 
 class Certificate(Struct, frozen=True):
-    """Proof that volumes were forgotten, and later that their slots were scrubbed."""
+    """Proof that volumes were forgotten, their slots scrubbed; or that a medium was erased."""
 
     id: str
     stage: str
@@ -88,6 +88,7 @@ class Certificate(Struct, frozen=True):
     epoch_after: int
     worth: str
     issued_at: dt.datetime
+    medium: str | None
 
 
 class CertificateShown(Certificate, frozen=True):
@@ -186,6 +187,7 @@ class SinkMember(Struct, frozen=True):
     worth: str
     finding: str
     away: bool
+    key: str = ""
 
 
 class SinkGone(Struct, frozen=True):
@@ -220,6 +222,7 @@ class Sink(Struct, frozen=True):
     expelled: list[SinkGone]
     owed: list[int]
     budget: SinkBudget | None
+    key: str = ""
 
 
 class Policy(Struct, frozen=True):

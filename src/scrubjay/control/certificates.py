@@ -25,6 +25,7 @@ import structlog
 
 from scrubjay.base.errors import Conflict, Corrupt, Invalid, NotFound, ScrubjayError
 from scrubjay.base.ids import Epoch, VolumeId
+from scrubjay.control.attesting import attests
 from scrubjay.control.births import enter_birth
 from scrubjay.control.dates import Ranges, covers
 from scrubjay.control.grounds import ScrubbedMedium
@@ -56,7 +57,7 @@ from scrubjay.evidence.tiles import Files
 from scrubjay.media.erase import SAMPLED_PAGES
 from scrubjay.media.slots import Backlog
 
-__all__ = ["Certificates", "Issued", "Scrubbing", "enter_due"]
+__all__ = ["Certificates", "Issued", "Scrubbing", "enter_due", "envelope_place"]
 
 _DIGEST = re.compile("[0-9a-f]{8,64}")
 _SHOWN_MAX = 20
@@ -90,6 +91,19 @@ class Issued:
     def id(self) -> str:
         """The digest of its newest stage."""
         return self.record.scrubbed or self.record.forgotten
+
+    @property
+    def issued_at(self) -> dt.datetime:
+        """When its first stage was issued."""
+        assert self.record.issued_at is not None, "it is issued"
+        return self.record.issued_at
+
+    @property
+    def stage(self) -> Literal["forgotten", "scrubbed", "retired"]:
+        """Which one that is; of a medium there is one alone."""
+        if self.record.scope == "medium":
+            return "retired"
+        return "scrubbed" if self.record.scrubbed else "forgotten"
 
 
 def enter_due(
@@ -221,13 +235,16 @@ class Certificates:
         dropped_at = max(due.record.dropped_at, self._looking.last_of(due.record))
         with self._keeper.reading() as view:
             policy = view.policy()
-        record, found = due.record, self._looking.after(due.record, since=dropped_at)
+        scope = due.record.scope
+        assert scope != "medium", "those are of retirements.py"
+        record, subjects = due.record, self._looking.subjects(due.record)
+        found = self._looking.after(record, subjects, since=dropped_at)
         certificate = certify_forgotten(
             Facts(
                 issued_at=max(self._keeper.now(), *(each.at for each in found.looked)),
                 pool=self._keeper.pool_id,
-                scope=record.scope,
-                subjects=self._looking.subjects(record),
+                scope=scope,
+                subjects=subjects,
                 epoch_before=record.epoch_before,
                 epoch_after=record.epoch_after,
                 forgotten_at=dropped_at,
@@ -242,6 +259,7 @@ class Certificates:
                 assumed=self._looking.assumed(),
             ),
             self._log.signer,
+            attests=attests,
         )
         self._store(certificate)
         with self._keeper.changing(frees=True) as change:
@@ -347,7 +365,9 @@ class Certificates:
 
     def _store(self, certificate: Certificate) -> None:
         """Make an envelope durable, before anything names it."""
-        self._envelopes.write(_place(certificate.digest), encode_strictly(certificate.envelope))
+        self._envelopes.write(
+            envelope_place(certificate.digest), encode_strictly(certificate.envelope)
+        )
 
     # --- showing ----------------------------------------------------------------------
 
@@ -410,7 +430,7 @@ class Certificates:
         return Certificate(open_envelope(envelope, self._log.key), envelope, b"")
 
     def _envelope(self, digest: str) -> Envelope:
-        data = self._envelopes.read(_place(digest))
+        data = self._envelopes.read(envelope_place(digest))
         if data is None:
             raise Corrupt(
                 f"certificate {digest}: its file is gone",
@@ -429,7 +449,8 @@ class Certificates:
         )
 
 
-def _place(digest: str) -> str:
+def envelope_place(digest: str) -> str:
+    """Return where, in the folder of evidence, the envelope of this digest lies."""
     return f"certificates/{digest}.json"
 
 

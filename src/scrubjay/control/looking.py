@@ -10,17 +10,20 @@ import datetime as dt
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar, cast, get_args
 
 from scrubjay.base.errors import Invalid
 from scrubjay.base.ids import LineageNo, TenantNo, VolumeId
+from scrubjay.control.attesting import attested
 from scrubjay.control.births import digest_of_birth, subject_of, tenant_of
 from scrubjay.control.grounds import ScrubbedMedium
 from scrubjay.control.keeper import Keeper
 from scrubjay.control.liveness import Liveness
 from scrubjay.control.records import BirthRecord, CertificateRecord, DestructionRecord, entry_key
 from scrubjay.control.view import View
+from scrubjay.evidence.attesting import challenge_of
 from scrubjay.evidence.certificate import Certificate
 from scrubjay.evidence.entries import parse_entry
 from scrubjay.evidence.facts import Held, Kept, Looked, Medium
@@ -118,8 +121,10 @@ class Looking:
         ends = [each.exporter_at or each.decided_at for each in map(ended, births)]
         return max(*ends, *logged, record.rotated_at or ends[0])
 
-    def after(self, record: CertificateRecord, *, since: dt.datetime) -> Found:
-        """Look everywhere, after the sink dropped the old epoch at `since`."""
+    def after(
+        self, record: CertificateRecord, subjects: Sequence[Subject], *, since: dt.datetime
+    ) -> Found:
+        """Look everywhere, after the sink dropped the old epoch of these subjects at `since`."""
         parts = self._sink.parts()
         with self._keeper.changing() as tree:
             births = [tree.birth_record(VolumeId(each)) for each in record.volumes]
@@ -140,7 +145,7 @@ class Looking:
             return Looked(kind, name, method, now(), total, total, mismatches)
 
         return Found(
-            sinks=tuple(_dropped(each) for each in parts if not each.residue),
+            sinks=self._dropped(parts, record, subjects, since),
             media=tuple(
                 Medium(each.ground.kind, str(each.id), _plain(each.ground.place))
                 for each in self._media()
@@ -198,6 +203,31 @@ class Looking:
         return tuple(
             f"No key in the daemon's memory was written to the swap on {_plain(each)}."
             for each in self._swaps()
+        )
+
+    def _dropped(
+        self,
+        parts: Sequence[Part],
+        record: CertificateRecord,
+        subjects: Sequence[Subject],
+        since: dt.datetime,
+    ) -> tuple[SinkDropped, ...]:
+        """Return every sink that took part, with what its TPM signs of it, if it has one."""
+        pool = self._keeper.pool_id
+
+        def challenge(part: Part) -> bytes:
+            return challenge_of(
+                pool=pool,
+                sink=part.sink_id,
+                epoch_after=record.epoch_after,
+                forgotten_at=since,
+                subjects=subjects,
+            )
+
+        return tuple(
+            attested(_dropped(each), each, self._sink, partial(challenge, each), pool=pool)
+            for each in parts
+            if not each.residue
         )
 
     def _ends(self, record: CertificateRecord) -> list[DestructionRecord]:

@@ -264,7 +264,7 @@ class SignerRecord(Record, frozen=True):
 class CertificateRecord(Record, frozen=True):
     """Key `c`: what one certificate is about, from the rotation on; issued in two stages."""
 
-    scope: Literal["volumes", "tenant"]
+    scope: Literal["volumes", "tenant", "medium"]
     volumes: tuple[uuid.UUID, ...]
     epoch_before: U64
     epoch_after: U64
@@ -273,13 +273,15 @@ class CertificateRecord(Record, frozen=True):
     dropped_at: Moment | None = None
     """When the sink had dropped the old epoch; kept where the first stage had to wait."""
     forgotten: _Digest = ""
-    """Digest of the first stage; "" until it is issued."""
+    """Digest of the first stage, a medium's only one; "" until it is issued."""
     forgotten_index: U64 = 0
     issued_at: Moment | None = None
     scrubbed: _Digest = ""
     scrubbed_index: U64 = 0
     worth: str = ""
-    """The grade: Clear, Purge or CONDITIONAL."""
+    """The grade: Clear, Purge or CONDITIONAL; NOT PROVEN of a medium that was not erased."""
+    medium: uuid.UUID | None = None
+    """Which one the pool has left, where it is about that (retirement_records.py)."""
 
 
 class PolicyRecord(Record, frozen=True, omit_defaults=False):

@@ -6,6 +6,7 @@ import datetime as dt
 from dataclasses import dataclass
 
 from scrubjay.base.ids import Epoch
+from scrubjay.sinks.attesting import signers_of
 from scrubjay.sinks.mirrored import MirroredSink
 from scrubjay.sinks.sink import Sink
 
@@ -25,6 +26,8 @@ class SinkMember:
     finding: str
     """What that is worth in words, or why it is away."""
     away: bool
+    key: str
+    """The name of the key with which it signs, in hex; "" where it signs nothing or is away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,8 @@ class SinkStatus:
     """Epochs that are still to be dropped somewhere: nothing else is forgotten before."""
     budget: SinkBudget | None
     """None where nothing wears out."""
+    key: str
+    """As a member's; "" for a mirror, whose members sign."""
 
 
 def sink_status(
@@ -98,11 +103,13 @@ def sink_status(
         members=members,
         expelled=expelled,
         owed=owed,
+        key=signers_of(sink).get(sink.sink_id, b"").hex(),
         budget=_budget(sink, rotations=epoch - 1, age_s=(now - created_at).total_seconds()),
     )
 
 
 def _members(sink: MirroredSink) -> list[SinkMember]:
+    members, signers = sink.members(), sink.signers()
     return [
         SinkMember(
             number=each.member.number,
@@ -112,8 +119,9 @@ def _members(sink: MirroredSink) -> list[SinkMember]:
             worth=each.worth.grade.value if each.worth else "",
             finding=f"{each.worth.place}: {each.worth.reason}" if each.worth else each.away,
             away=bool(each.away),
+            key=signers.get(each.sink_id, b"").hex(),
         )
-        for each in sink.members()
+        for each in members
     ]
 
 

@@ -14,7 +14,7 @@ from scrubjay.evidence.entries import SUBJECTS_MAX
 from scrubjay.evidence.log import Log
 from scrubjay.evidence.note import decode_base64, encode_base64
 from scrubjay.evidence.stages import parse_statement
-from scrubjay.evidence.statement import Forgotten, Scrubbed
+from scrubjay.evidence.statement import Forgotten, Retired, Scrubbed
 from scrubjay.evidence.strict import BYTES_MAX, Count, Record, decode
 
 __all__ = ["FORMAT", "Bundle", "First", "Leaf", "make_bundle", "parse_bundle"]
@@ -52,7 +52,8 @@ class Bundle(Record, frozen=True):
     format: Literal["scrubjay certificate 1"]
     envelope: Envelope
     leaf: Leaf
-    births: Annotated[tuple[Leaf, ...], Meta(min_length=1, max_length=SUBJECTS_MAX)]
+    births: Annotated[tuple[Leaf, ...], Meta(max_length=SUBJECTS_MAX)]
+    """None of a medium."""
     forgotten: First | None
     checkpoint: Annotated[str, Meta(max_length=_NOTE_CHARACTERS_MAX)]
 
@@ -77,13 +78,17 @@ def make_bundle(
     checkpoint, note = known
     envelopes = [envelope] if first is None else [envelope, first[0]]
     stages = [parse_statement(open_envelope(each, log.key)).predicate for each in envelopes]
-    if not isinstance(stages[-1], Forgotten) or isinstance(stages[0], Scrubbed) != bool(first):
+    last = stages[-1]
+    if isinstance(last, Scrubbed) or isinstance(stages[0], Scrubbed) != bool(first):
         raise Invalid("bundle: expected a first stage, beside a second one or alone")
+    if isinstance(last, Retired) and first is not None:
+        raise Invalid("bundle: a medium beside a scrubbing, expected it alone")
+    born = [each.birth.log_index for each in last.subjects] if isinstance(last, Forgotten) else []
     bundle = Bundle(
         format=FORMAT,
         envelope=envelope,
         leaf=_leaf(log, index, checkpoint),
-        births=tuple(_leaf(log, each.birth.log_index, checkpoint) for each in stages[-1].subjects),
+        births=tuple(_leaf(log, each, checkpoint) for each in born),
         forgotten=first and First(envelope=first[0], leaf=_leaf(log, first[1], checkpoint)),
         checkpoint=str(note),
     )

@@ -12,23 +12,34 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
+
 from scrubjay import __version__
 from scrubjay.base.errors import Invalid
+from scrubjay.evidence.attesting import Attests, assumed_of, check_attestations
 from scrubjay.evidence.deriving import (
     deadline_state,
     decided_at,
     due_at,
     grade_of,
+    grade_of_medium,
     has_passed,
     is_erased,
 )
 from scrubjay.evidence.dsse import Envelope, digest_of, seal_envelope
-from scrubjay.evidence.entries import ForgettingEntry, ScrubbedEntry, pack_entry
-from scrubjay.evidence.facts import Facts, Held, Kept, Looked, Medium, ScrubFacts
+from scrubjay.evidence.entries import ForgettingEntry, RetiredEntry, ScrubbedEntry, pack_entry
+from scrubjay.evidence.facts import Facts, Held, Kept, Looked, Medium, RetireFacts, ScrubFacts
 from scrubjay.evidence.note import Signer
-from scrubjay.evidence.rules import rules_of
-from scrubjay.evidence.stages import check_scrubbing, check_statement, names_of, parse_statement
+from scrubjay.evidence.rules import Rule, rules_of
+from scrubjay.evidence.stages import (
+    check_scrubbing,
+    check_statement,
+    name_of_medium,
+    names_of,
+    parse_statement,
+)
 from scrubjay.evidence.statement import (
+    Certified,
     Copy,
     Deadline,
     Destruction,
@@ -36,7 +47,8 @@ from scrubjay.evidence.statement import (
     Grade,
     MediumErased,
     MediumScrubbed,
-    Predicate,
+    MediumWiped,
+    Retired,
     Scrubbed,
     Statement,
     SubjectName,
@@ -44,7 +56,14 @@ from scrubjay.evidence.statement import (
 )
 from scrubjay.evidence.strict import encode
 
-__all__ = ["ASSUMED", "Certificate", "certify_forgotten", "certify_scrubbed"]
+__all__ = [
+    "ASSUMED",
+    "Certificate",
+    "certify_forgotten",
+    "certify_retired",
+    "certify_scrubbed",
+    "entry_of",
+]
 
 ASSUMED = (
     "AES-256-GCM, HMAC-SHA-256 and Ed25519 are not broken.",
@@ -73,8 +92,13 @@ class Certificate:
         return digest_of(self.payload)
 
 
-def certify_forgotten(facts: Facts, signer: Signer) -> Certificate:
-    """Return the first certificate; Invalid where the facts do not bear it."""
+def certify_forgotten(
+    facts: Facts, signer: Signer, *, attests: Attests | None = None
+) -> Certificate:
+    """Return the first certificate; Invalid where the facts do not bear it.
+
+    Without `attests` no sink's attestation can be among them.
+    """
     looked = tuple(map(_verification, facts.looked))
     scrub = _deadline(
         "scrub_within",
@@ -124,8 +148,9 @@ def certify_forgotten(facts: Facts, signer: Signer) -> Certificate:
         grade=Grade(value=value, reason=reason),
         logged=facts.logged,
         asserted=facts.asserted,
-        assumed=(*ASSUMED, *facts.assumed),
+        assumed=(*ASSUMED, *facts.assumed, *assumed_of(facts.sinks)),
     )
+    _check("sink", lambda: check_attestations(predicate, attests))
     return _certify(predicate, names_of(facts.subjects), signer)
 
 
@@ -173,7 +198,42 @@ def _purging_from(facts: Facts) -> dt.datetime:
     return decided if facts.dead_since is None else min(decided, facts.dead_since)
 
 
-def _certify(predicate: Predicate, subject: tuple[SubjectName, ...], signer: Signer) -> Certificate:
+def certify_retired(facts: RetireFacts, signer: Signer) -> Certificate:
+    """Return the certificate of a medium; Invalid where the facts contradict themselves.
+
+    Pages that did not read back as they were written are facts like others: the certificate
+    names them, and whoever verifies it is told that nothing is proven.
+    """
+    wiped, failures = facts.wiped, facts.wiped.mismatches + facts.wiped.unreadable
+    value, reason = grade_of_medium(
+        facts.medium, technique=wiped.technique, reads=wiped.reads, failures=failures
+    )
+    read = Looked(
+        "medium",
+        str(facts.medium.id),
+        f"read pages back, {'past' if wiped.reads == 'device' else 'perhaps from'} the cache",
+        wiped.read_back_at,
+        total=wiped.pages,
+        examined=wiped.pages_read,
+        mismatches=failures,
+    )
+    predicate = Retired(
+        issued_at=facts.issued_at,
+        tool=_TOOL,
+        pool=facts.pool,
+        medium=facts.medium,
+        move=facts.move,
+        erasure=MediumWiped(method=value, **msgspec.structs.asdict(wiped)),
+        verified=tuple(map(_verification, (read, *facts.looked))),
+        grade=Grade(value=value, reason=reason),
+        logged=facts.logged,
+        asserted=facts.asserted,
+        assumed=(*ASSUMED, *facts.assumed),
+    )
+    return _certify(predicate, (name_of_medium(facts.medium),), signer)
+
+
+def _certify(predicate: Certified, subject: tuple[SubjectName, ...], signer: Signer) -> Certificate:
     statement = Statement(
         type="https://in-toto.io/Statement/v1",
         subject=subject,
@@ -184,18 +244,30 @@ def _certify(predicate: Predicate, subject: tuple[SubjectName, ...], signer: Sig
     parse_statement(payload)  # raises where a value is out of its bounds
     check_statement(statement)
     for name, rule in rules_of(predicate).items():
-        try:
-            rule()
-        except Invalid as error:
-            raise Invalid(f"certificate: {name}: {error.message}", hint=_HINT) from error
-    names = tuple(each.name for each in subject)
-    digest, at = digest_of(payload), predicate.issued_at
-    entry = (
-        ScrubbedEntry(at=at, statement=digest, forgotten=predicate.forgotten, subjects=names)
-        if isinstance(predicate, Scrubbed)
-        else ForgettingEntry(at=at, statement=digest, subjects=names)
-    )
-    return Certificate(payload, seal_envelope(payload, signer), pack_entry(entry))
+        _check(name, rule)
+    entry = pack_entry(entry_of(statement, digest_of(payload)))
+    return Certificate(payload, seal_envelope(payload, signer), entry)
+
+
+def entry_of(statement: Statement, digest: str) -> ForgettingEntry | ScrubbedEntry | RetiredEntry:
+    """Return the entry that stands in the log for a statement of this digest."""
+    predicate, at = statement.predicate, statement.predicate.issued_at
+    names = tuple(each.name for each in statement.subject)
+    match predicate:
+        case Scrubbed():
+            forgotten = predicate.forgotten
+            return ScrubbedEntry(at=at, statement=digest, forgotten=forgotten, subjects=names)
+        case Retired():
+            return RetiredEntry(at=at, statement=digest, subject=names[0])
+        case _:
+            return ForgettingEntry(at=at, statement=digest, subjects=names)
+
+
+def _check(name: str, rule: Rule) -> None:
+    try:
+        rule()
+    except Invalid as error:
+        raise Invalid(f"certificate: {name}: {error.message}", hint=_HINT) from error
 
 
 def _verification(look: Looked) -> Verification:

@@ -11,6 +11,7 @@ from scrubjay.evidence.statement import (
     CopyKind,
     Deadline,
     DeadlineState,
+    MediumRetired,
     SinkDropped,
     Subject,
     Verification,
@@ -22,6 +23,7 @@ __all__ = [
     "decided_at",
     "due_at",
     "grade_of",
+    "grade_of_medium",
     "has_passed",
     "is_erased",
     "meaning_of",
@@ -109,6 +111,28 @@ def grade_of(sinks: Sequence[SinkDropped], inventory: Sequence[Copy]) -> tuple[W
     ]
     reasons += [f"keys are kept in {each.kind} on {each.place}: {each.because}" for each in kept]
     return value, "; ".join(reasons)
+
+
+def grade_of_medium(
+    medium: MediumRetired, *, technique: str, reads: str, failures: int
+) -> tuple[Worth, str]:
+    """Return what erasing all of a medium amounts to, and why: Clear at best, by overwriting.
+
+    Only disks that are known to rotate write in place; nothing is worth Clear that did not
+    read back from the device itself.
+    """
+    where = f"{medium.kind} on {medium.place}: {medium.reason}"
+    if failures:
+        return "CONDITIONAL", f"{failures} pages did not read back as they were written"
+    if technique != "overwrite":
+        return "CONDITIONAL", f"a {technique}, which says little of what lies beneath"
+    if reads != "device":
+        return "CONDITIONAL", "what was read back may have come from a cache"
+    if medium.worth != "Clear":
+        return "CONDITIONAL", where
+    if not medium.disks or not all(each.rotates for each in medium.disks):
+        return "CONDITIONAL", "what lies beneath is not known to be rotating disks alone"
+    return "Clear", where
 
 
 def spell(moment: dt.datetime) -> str:

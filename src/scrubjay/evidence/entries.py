@@ -21,6 +21,7 @@ __all__ = [
     "DefaultChanged",
     "Entry",
     "ForgettingEntry",
+    "RetiredEntry",
     "ScrubbedEntry",
     "blind_tenant",
     "blind_volume",
@@ -68,6 +69,15 @@ class ScrubbedEntry(Record, frozen=True, tag_field="kind", tag="scrubbed"):
     subjects: _Subjects
 
 
+class RetiredEntry(Record, frozen=True, tag_field="kind", tag="retired"):
+    """A medium left its pool and was erased, and a certificate says so."""
+
+    at: Moment
+    statement: Digest
+    subject: Digest
+    """Of the medium's id (stages.py)."""
+
+
 class DefaultChanged(Record, frozen=True, tag_field="kind", tag="default-changed"):
     """A default that security rests on is another from now on."""
 
@@ -87,7 +97,9 @@ class DeadlineMissed(Record, frozen=True, tag_field="kind", tag="deadline-missed
     reason: Text
 
 
-Entry = BirthEntry | ForgettingEntry | ScrubbedEntry | DefaultChanged | DeadlineMissed
+Entry = (
+    BirthEntry | ForgettingEntry | ScrubbedEntry | RetiredEntry | DefaultChanged | DeadlineMissed
+)
 
 
 def pack_entry(entry: Entry) -> bytes:

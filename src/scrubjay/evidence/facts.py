@@ -13,12 +13,15 @@ from uuid import UUID
 from scrubjay.evidence.statement import (
     CopyKind,
     MediumKind,
+    MediumRetired,
     MediumScrubbed,
+    Move,
     SinkDropped,
     Subject,
+    Wiped,
 )
 
-__all__ = ["Facts", "Held", "Kept", "Looked", "Medium", "ScrubFacts"]
+__all__ = ["Facts", "Held", "Kept", "Looked", "Medium", "RetireFacts", "ScrubFacts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,22 @@ class ScrubFacts:
     held: tuple[Held, ...]
     """What the first certificate said is kept, beside media; and what was found since."""
     looked: tuple[Looked, ...]
+    logged: tuple[str, ...] = ()
+    asserted: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RetireFacts:
+    """What happened to a medium that a pool has left."""
+
+    issued_at: dt.datetime
+    pool: UUID
+    medium: MediumRetired
+    move: Move
+    wiped: Wiped
+    looked: tuple[Looked, ...]
+    """At its superblocks and at each sink; what was read back of it follows from `wiped`."""
     logged: tuple[str, ...] = ()
     asserted: tuple[str, ...] = ()
     assumed: tuple[str, ...] = ()

@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from scrubjay import __version__
 from scrubjay.evidence.deriving import due_at, meaning_of, spell
 from scrubjay.evidence.report import Report, Verdict, deadlines_of, words_of
-from scrubjay.evidence.statement import Forgotten, Scrubbed, Statement
+from scrubjay.evidence.statement import Certified, Forgotten, Retired, Scrubbed, Statement
 
 __all__ = ["Person", "render"]
 
@@ -49,6 +49,7 @@ def render(report: Report, *, digest: str, person: Person | None = None) -> str:
         person=person or Person(),
         forgotten=first if isinstance(first, Forgotten) else None,
         scrubbed=second if isinstance(second, Scrubbed) else None,
+        retired=second if isinstance(second, Retired) else None,
         newest=second,
         deadlines=deadlines_of(report.stages),
         logged=words_of(report.stages, "logged"),
@@ -58,7 +59,7 @@ def render(report: Report, *, digest: str, person: Person | None = None) -> str:
     )
 
 
-def _predicate(statement: Statement | None) -> Forgotten | Scrubbed | None:
+def _predicate(statement: Statement | None) -> Certified | None:
     return None if statement is None else statement.predicate
 
 

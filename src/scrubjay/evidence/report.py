@@ -8,7 +8,14 @@ from enum import Enum
 from typing import Literal, TypeVar
 
 from scrubjay.base.errors import Invalid
-from scrubjay.evidence.statement import Deadline, Forgotten, Predicate, Scrubbed, Statement
+from scrubjay.evidence.statement import (
+    Certified,
+    Deadline,
+    Forgotten,
+    Retired,
+    Scrubbed,
+    Statement,
+)
 from scrubjay.evidence.strict import plain
 
 __all__ = ["Check", "Outcome", "Report", "Stage", "Verdict", "Work", "deadlines_of", "words_of"]
@@ -16,7 +23,7 @@ __all__ = ["Check", "Outcome", "Report", "Stage", "Verdict", "Work", "deadlines_
 _T = TypeVar("_T")
 
 
-Stage = Literal["forgotten", "scrubbed"]
+Stage = Literal["forgotten", "scrubbed", "retired"]
 
 
 class Outcome(Enum):
@@ -62,7 +69,7 @@ class Report:
     """The first stage that it refers to, likewise."""
 
     @property
-    def stages(self) -> tuple[Predicate, ...]:
+    def stages(self) -> tuple[Certified, ...]:
         """What is certified, the first stage first; nothing where no signature verified."""
         found = (self.first, self.statement)
         return tuple(each.predicate for each in found if each is not None)
@@ -116,7 +123,7 @@ class Work:
 
 
 def words_of(
-    stages: Sequence[Predicate], kind: Literal["logged", "asserted", "assumed"]
+    stages: Sequence[Certified], kind: Literal["logged", "asserted", "assumed"]
 ) -> tuple[str, ...]:
     """Return the sentences of one kind, each behind the stages that hold it."""
     found: dict[str, list[Stage]] = {}
@@ -127,7 +134,7 @@ def words_of(
     return tuple(f"{' and '.join(dict.fromkeys(said))}: {words}" for words, said in found.items())
 
 
-def deadlines_of(stages: Sequence[Predicate]) -> tuple[tuple[Stage, Deadline], ...]:
+def deadlines_of(stages: Sequence[Certified]) -> tuple[tuple[Stage, Deadline], ...]:
     """Return all deadlines, with their stage, but those whose later state is known.
 
     A first stage's deadline that was pending is left out where the second one has it too:
@@ -151,5 +158,7 @@ def deadlines_of(stages: Sequence[Predicate]) -> tuple[tuple[Stage, Deadline], .
     )
 
 
-def _stage_of(predicate: Predicate) -> Stage:
+def _stage_of(predicate: Certified) -> Stage:
+    if isinstance(predicate, Retired):
+        return "retired"
     return "scrubbed" if isinstance(predicate, Scrubbed) else "forgotten"

@@ -8,7 +8,6 @@ states and grades are derived anew from counts, times and places, and compared.
 from __future__ import annotations
 
 import datetime as dt
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
@@ -23,13 +22,18 @@ from scrubjay.evidence.deriving import (
     passed,
     spell,
 )
+from scrubjay.evidence.ordering import in_order as _in_order
+from scrubjay.evidence.ordering import unique as _unique
+from scrubjay.evidence.retirement import RULES as _OF_RETIREMENTS
 from scrubjay.evidence.statement import (
+    Certified,
     Copy,
     CopyKind,
     Forgotten,
     MediumErased,
     MediumScrubbed,
     Predicate,
+    Retired,
     Scrubbed,
 )
 
@@ -231,8 +235,10 @@ NAMES = tuple(_OF_FORGETTINGS)
 """Every rule there is, in the order in which a report lists them."""
 
 
-def rules_of(predicate: Predicate) -> dict[str, Rule]:
+def rules_of(predicate: Certified) -> dict[str, Rule]:
     """Return the rules that a predicate has to keep, by name: each a call that says how."""
+    if isinstance(predicate, Retired):
+        return {name: partial(rule, predicate) for name, rule in _OF_RETIREMENTS.items()}
     if isinstance(predicate, Scrubbed):
         return {name: partial(rule, predicate) for name, rule in _OF_SCRUBBINGS.items()}
     return {name: partial(rule, predicate) for name, rule in _OF_FORGETTINGS.items()}
@@ -291,15 +297,3 @@ def _scrubbed_at(predicate: Predicate) -> dt.datetime | None:
 def _volumes(predicate: Forgotten) -> str:
     count = len(predicate.subjects)
     return "1 volume" if count == 1 else f"{count} volumes"
-
-
-def _in_order(moments: Sequence[tuple[str, dt.datetime | None]]) -> None:
-    known = [(name, moment) for name, moment in moments if moment is not None]
-    for (earlier, first), (later, second) in itertools.pairwise(known):
-        if second < first:
-            raise Invalid(f"{later} at {second.isoformat()}, before {earlier}")
-
-
-def _unique(names: Sequence[object], what: str) -> None:
-    if len(set(names)) != len(names):
-        raise Invalid(f"a {what} twice")

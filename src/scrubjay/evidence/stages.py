@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 
 from scrubjay.base.errors import Invalid
 from scrubjay.evidence.statement import (
     Forgotten,
     MediumErased,
+    MediumRetired,
     MediumScrubbed,
+    Retired,
     Scrubbed,
     Statement,
     Subject,
     SubjectDigest,
     SubjectName,
 )
-from scrubjay.evidence.strict import decode
+from scrubjay.evidence.strict import decode, encode
 
-__all__ = ["check_scrubbing", "check_statement", "names_of", "parse_statement"]
+__all__ = ["check_scrubbing", "check_statement", "name_of_medium", "names_of", "parse_statement"]
 
 
 def parse_statement(payload: bytes) -> Statement:
@@ -30,6 +33,10 @@ def check_statement(statement: Statement) -> str:
     predicate = statement.predicate
     if isinstance(predicate, Forgotten) and statement.subject != names_of(predicate.subjects):
         raise Invalid("statement: its subjects are not those of its predicate")
+    if isinstance(predicate, Retired):
+        if statement.subject != (name_of_medium(predicate.medium),):
+            raise Invalid("statement: its subject is not the medium of its predicate")
+        return f"An erasure of a whole medium, {predicate.medium.kind} {predicate.medium.id}."
     names = [each.name for each in statement.subject]
     if len(set(names)) != len(names):
         raise Invalid("statement: a subject twice")
@@ -44,6 +51,13 @@ def names_of(subjects: Iterable[Subject]) -> tuple[SubjectName, ...]:
         SubjectName(name=each.id, digest=SubjectDigest(sha256=each.birth.record))
         for each in subjects
     )
+
+
+def name_of_medium(medium: MediumRetired) -> SubjectName:
+    """Return the subject of a statement about a medium: by its id, and by all that it is."""
+    name = hashlib.sha256(medium.id.bytes).hexdigest()
+    record = hashlib.sha256(encode(medium)).hexdigest()
+    return SubjectName(name=name, digest=SubjectDigest(sha256=record))
 
 
 def check_scrubbing(before: Statement, digest: str, scrubbed: Scrubbed) -> str:

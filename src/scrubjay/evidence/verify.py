@@ -13,11 +13,18 @@ from dataclasses import dataclass
 from functools import partial
 
 from scrubjay.base.errors import Invalid
+from scrubjay.evidence.attesting import Attests, ask_keys, ask_sinks
 from scrubjay.evidence.bundle import Bundle, First, Leaf, parse_bundle
 from scrubjay.evidence.checkpoint import Checkpoint, open_checkpoint
 from scrubjay.evidence.deriving import spell
 from scrubjay.evidence.dsse import digest_of, open_envelope
-from scrubjay.evidence.entries import BirthEntry, ForgettingEntry, ScrubbedEntry, parse_entry
+from scrubjay.evidence.entries import (
+    BirthEntry,
+    ForgettingEntry,
+    RetiredEntry,
+    ScrubbedEntry,
+    parse_entry,
+)
 from scrubjay.evidence.merkle import is_included, leaf_hash
 from scrubjay.evidence.note import COSIGNATURE, VerifierKey, parse_key
 from scrubjay.evidence.questions import (
@@ -29,9 +36,10 @@ from scrubjay.evidence.questions import (
     ask_witnesses,
 )
 from scrubjay.evidence.report import Outcome, Report, Verdict, Work
+from scrubjay.evidence.retirement import expect_erased, remarks_of
 from scrubjay.evidence.rules import NAMES, rules_of
 from scrubjay.evidence.stages import check_scrubbing, check_statement, parse_statement
-from scrubjay.evidence.statement import Forgotten, Scrubbed, Statement
+from scrubjay.evidence.statement import Certified, Forgotten, Retired, Scrubbed, Statement
 
 __all__ = ["verify"]
 
@@ -39,6 +47,7 @@ _LATE = dt.timedelta(hours=1)
 """A birth that was logged later than this is remarked."""
 _FIRST = "forgetting: "
 _PARTS = ("envelope", "statement", "leaf", "inclusion")
+_RULES = (*NAMES, "sink")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +67,15 @@ def verify(
     witnesses: Sequence[str] = (),
     volume: Asked | None = None,
     now: dt.datetime | None = None,
+    attests: Attests | None = None,
+    sink_keys: Sequence[str] = (),
 ) -> Report:
     """Check a bundle against the text of the log's verifier key; it never raises on their account.
 
     `witnesses` are verifier keys, each of which has to have cosigned the checkpoint. With
-    `now`, times after it fail and deadlines that have passed since are remarked.
+    `now`, times after it fail and deadlines that have passed since are remarked. `attests`
+    reads what TPMs signed: without it nothing is proven where one did. `sink_keys` are names
+    of their keys, in hex, as the auditor was given them.
     """
     work = Work()
     log_key = work.find("log key", lambda: _log_key(key))
@@ -70,7 +83,7 @@ def verify(
         "bundle", lambda: (parse_bundle(bundle), f"A bundle of {len(bundle)} bytes.")
     )
     if log_key is None or parsed is None:
-        for name in ("checkpoint", *_PARTS, "births", *NAMES):
+        for name in ("checkpoint", *_PARTS, "births", *_RULES):
             work.skip(name, "there is no bundle and no key to check it with")
         return _report(work, None, None)
     checkpoint = work.find("checkpoint", lambda: _open(parsed, log_key))
@@ -85,6 +98,10 @@ def verify(
         work.check("births", partial(_births, work, parsed, first, checkpoint))
     ask_newer(work, newer, checkpoint, log_key)
     ask_witnesses(work, parsed, witnesses)
+    for prefix, each in (("", stage), (_FIRST, first if first is not stage else None)):
+        if each is not None:
+            ask_sinks(work, prefix + "sink", each.statement.predicate, attests)
+    ask_keys(work, sink_keys, None if first is None else first.statement.predicate)
     statement = None if stage is None else stage.statement
     ask_volume(work, volume, statement)
     before = None if first is None or first is stage else first.statement
@@ -127,12 +144,16 @@ def _stage(
     else:
         work.check(prefix + "inclusion", lambda: _included(leaf, checkpoint))
     if payload is None or statement is None:
-        for name in ("leaf", *NAMES):
+        for name in ("leaf", *_RULES):
             work.skip(prefix + name, "there is no statement to check")
         return None
     work.check(prefix + "leaf", lambda: _leaf(leaf, payload, statement))
     for name, rule in rules_of(statement.predicate).items():
         work.check(prefix + name, rule)
+    if isinstance(statement.predicate, Retired):
+        work.check(prefix + "erased", partial(expect_erased, statement.predicate))
+        for sentence in remarks_of(statement.predicate):
+            work.remark(sentence)
     return _Stage(payload, statement, leaf)
 
 
@@ -155,12 +176,13 @@ def _included(leaf: Leaf, checkpoint: Checkpoint) -> str:
 
 def _leaf(leaf: Leaf, payload: bytes, statement: Statement) -> str:
     entry, predicate = parse_entry(_bytes(leaf)), statement.predicate
-    expected = ScrubbedEntry if isinstance(predicate, Scrubbed) else ForgettingEntry
-    if not isinstance(entry, ForgettingEntry | ScrubbedEntry) or type(entry) is not expected:
+    told = isinstance(entry, ForgettingEntry | ScrubbedEntry | RetiredEntry)
+    if not told or type(entry) is not _entry_kind(predicate):
         raise Invalid("the entry is of another kind, expected that of the certificate's stage")
     if entry.statement != digest_of(payload):
         raise Invalid("the entry names another statement")
-    if entry.subjects != tuple(each.name for each in statement.subject):
+    subjects = (entry.subject,) if isinstance(entry, RetiredEntry) else entry.subjects
+    if subjects != tuple(each.name for each in statement.subject):
         raise Invalid("the entry names other subjects")
     if entry.at != predicate.issued_at:
         raise Invalid(f"the entry is of {spell(entry.at)}, expected when this was issued")
@@ -168,6 +190,12 @@ def _leaf(leaf: Leaf, payload: bytes, statement: Statement) -> str:
     if isinstance(entry, ScrubbedEntry) and entry.forgotten != forgotten:
         raise Invalid("the entry refers to another forgetting")
     return f"The log's entry of {spell(entry.at)} names this very statement."
+
+
+def _entry_kind(predicate: Certified) -> type[ForgettingEntry | ScrubbedEntry | RetiredEntry]:
+    if isinstance(predicate, Retired):
+        return RetiredEntry
+    return ScrubbedEntry if isinstance(predicate, Scrubbed) else ForgettingEntry
 
 
 def _link(work: Work, stage: _Stage | None, first: _Stage | None, *, has_first: bool) -> None:
@@ -178,6 +206,8 @@ def _link(work: Work, stage: _Stage | None, first: _Stage | None, *, has_first: 
         work.check("scrubbing", lambda: _scrubbing(stage, first, has_first=has_first))
     elif has_first:
         work.check("scrubbing", _too_many)
+    elif isinstance(stage.statement.predicate, Retired):
+        work.leave("scrubbing", "a medium: it was erased whole, and there is no second stage")
     else:
         work.leave("scrubbing", "a forgetting; its slots are overwritten later")
 
@@ -200,6 +230,8 @@ def _scrubbing(stage: _Stage, first: _Stage, *, has_first: bool) -> str:
 
 def _births(work: Work, bundle: Bundle, first: _Stage, checkpoint: Checkpoint) -> str:
     predicate = first.statement.predicate
+    if isinstance(predicate, Retired) and not bundle.births:
+        return "A medium: nothing was born."
     if not isinstance(predicate, Forgotten):
         raise Invalid("there is no first stage, whose subjects could have been born")
     if len(bundle.births) != len(predicate.subjects):

@@ -2,10 +2,11 @@
 
 `verify_attestation` is pure: bytes in, facts or an error out, for a verifier that has no TPM,
 no daemon and no network. What it proves: the key named `attestation_name` signed that index
-A holds the epoch and index B holds nothing but zeros. What it does not prove: that this key
-lives in a real TPM (pin its name when the sink is made, or check it against the maker's
-certificate of the endorsement key), that no copy of the old key exists elsewhere (see the
-format: it was in no other place), or what the part's flash keeps underneath.
+A holds the epoch and index B holds nothing but zeros, A and B being the two that a sink of
+this id has (root can define others, and have the TPM sign for those). What it does not prove:
+that this key lives in a real TPM (pin its name when the sink is made, or check it against the
+maker's certificate of the endorsement key), that no copy of the old key exists elsewhere (see
+the format: it was in no other place), or what the part's flash keeps underneath.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from scrubjay.sinks.tpm.public import (
     SHA256,
     EccKey,
     NvPublic,
+    nv_indices_for,
     parse_ecc,
     parse_nv,
 )
@@ -119,8 +121,10 @@ def verify_attestation(
     slot = parse(emptied.contents, owners)
     if slot.state is not State.EMPTY:
         raise Invalid("attestation: the other index is not empty, expected it overwritten")
-    if slot.epoch >= evidence.epoch or held.public.index == emptied.public.index:
+    if slot.epoch >= evidence.epoch:
         raise Invalid(f"attestation: epoch {slot.epoch} dropped, expected one before")
+    if {held.public.index, emptied.public.index} != set(nv_indices_for(evidence.sink_id)):
+        raise Corrupt("attestation: of other indices, expected both of this sink's")
     if held.counts != emptied.counts or held.clock_ms > emptied.clock_ms:
         raise Corrupt("attestation: of two occasions, expected one")
     if {held.firmware, emptied.firmware} != {evidence.firmware}:

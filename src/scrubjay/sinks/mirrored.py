@@ -23,6 +23,8 @@ from msgspec.structs import replace
 
 from scrubjay.base.errors import Conflict, Corrupt, Invalid, NotFound, ScrubjayError
 from scrubjay.base.ids import Epoch
+from scrubjay.sinks.attestation import Evidence
+from scrubjay.sinks.attesting import Attesting, signers_of
 from scrubjay.sinks.budget import Budget, scarcest
 from scrubjay.sinks.membership import (
     MEMBERS_MAX,
@@ -235,6 +237,29 @@ class MirroredSink:
                 sink_id = member_id(self.sink_id, each.member.number)
                 parts.append(Part(each.member.kind, sink_id, worth, (), residue=reason))
         return parts
+
+    @_alone
+    def signers(self) -> dict[UUID, bytes]:
+        """Return the names of the keys with which members within reach sign, by sink id."""
+        return {
+            sink_id: name
+            for number, sink in self._reach.sinks.items()
+            if number not in self._reach.away
+            for sink_id, name in signers_of(sink).items()
+        }
+
+    @_alone
+    def attest(self, sink_id: UUID, epoch: Epoch, challenge: bytes) -> Evidence:
+        """Have a member sign; NotFound where none of this id is within reach, or it signs nothing.
+
+        One that fails at it is not away: it holds its keys, and drops them, as before.
+        """
+        for number, sink in self._reach.sinks.items():
+            if number in self._reach.away or sink.sink_id != sink_id:
+                continue
+            if isinstance(sink, Attesting):
+                return sink.attest(sink_id, epoch, challenge)
+        raise NotFound(f"sink {self.sink_id}: no member {sink_id} that signs, expected one")
 
     @_alone
     def budget(self) -> Budget:

@@ -29,8 +29,8 @@ from scrubjay.sinks.tpm import credentials as files
 from scrubjay.sinks.tpm.chip import Chip, Talk
 from scrubjay.sinks.tpm.credentials import AUTH_BYTES, Credentials
 from scrubjay.sinks.tpm.ground import assess_tpm, rotation_budget
-from scrubjay.sinks.tpm.indices import Indices, nv_indices_for
-from scrubjay.sinks.tpm.public import attestation_template, parse_ecc
+from scrubjay.sinks.tpm.indices import Indices
+from scrubjay.sinks.tpm.public import attestation_template, nv_indices_for, parse_ecc
 from scrubjay.sinks.tpm.slot import HEAD_BYTES, SLOT_BYTES, Slot, State, held
 from scrubjay.sinks.tpm.transport import DEFAULT_DEVICE, Transport, open_transport
 
@@ -230,6 +230,16 @@ class TpmSink:
                 firmware=facts.firmware,
                 indices=indices,
             )
+
+    def signers(self) -> dict[UUID, bytes]:
+        """Return the name of its signing key, under its own id."""
+        return {self.sink_id: self.attestation_name}
+
+    def attest(self, sink_id: UUID, epoch: Epoch, challenge: bytes) -> Evidence:
+        """Return its evidence; NotFound for any id but its own."""
+        if sink_id != self.sink_id:
+            raise NotFound(f"sink {self.sink_id}: asked for sink {sink_id}, expected itself")
+        return self.evidence(epoch, challenge)
 
     def destroy(self, owner_auth: bytes = b"") -> None:
         """Overwrite both indices and remove them: the sink was replaced, and holds nothing."""

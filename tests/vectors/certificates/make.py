@@ -1,5 +1,6 @@
 """Make the golden certificates of this version: python -m tests.vectors.certificates.make FOLDER.
 
+Those of volumes; with `--media` behind the folder those of media that were retired.
 A new format gets a new folder; the old ones stay as they are, for ever.
 """
 
@@ -13,9 +14,18 @@ from scrubjay.evidence.checkpoint import parse_checkpoint
 from scrubjay.evidence.facts import Held, Kept
 from scrubjay.evidence.note import encode_base64
 from scrubjay.evidence.verify import verify
-from tests.evidence.world import World, cosigned, facts, moment, scrub_facts, sink
+from tests.evidence.world import (
+    FLASH,
+    World,
+    cosigned,
+    facts,
+    moment,
+    retire_facts,
+    scrub_facts,
+    sink,
+)
 
-__all__ = ["main"]
+__all__ = ["main", "media"]
 
 
 def main(folder: Path) -> None:
@@ -32,7 +42,6 @@ def main(folder: Path) -> None:
     scrubbed = world.scrub(scrub_facts(), first[0])
     line, witness = cosigned(world.newest().text, seed=9, name="w.example", time=1_800_000_000)
     world.log.cosign([line], [witness])
-    old = world.files.files["checkpoint"]
     bundles = {
         "forgotten": world.bundle(first),
         "conditional": world.bundle(conditional),
@@ -40,6 +49,23 @@ def main(folder: Path) -> None:
         "closing": world.bundle(closing),
         "scrubbed": world.bundle(scrubbed, first),
     }
+    _write(folder, world, str(witness), bundles)
+
+
+def media(folder: Path) -> None:
+    """Write the same for media: one that was overwritten in place, and one of flash."""
+    world = World()
+    world.bear([1, 2])
+    clear = world.retire(retire_facts())
+    flash = world.retire(retire_facts(worth="CONDITIONAL", disk=FLASH))
+    line, witness = cosigned(world.newest().text, seed=9, name="w.example", time=1_800_000_000)
+    world.log.cosign([line], [witness])
+    bundles = {"retired": world.bundle(clear), "retired-flash": world.bundle(flash)}
+    _write(folder, world, str(witness), bundles)
+
+
+def _write(folder: Path, world: World, witness: str, bundles: dict[str, bytes]) -> None:
+    old = world.files.files["checkpoint"]
     world.bear(range(300, 310))
     checkpoint = parse_checkpoint(old.decode().rpartition("\n\n")[0] + "\n")
     proof = world.log.prove_consistency(checkpoint, world.newest())
@@ -59,4 +85,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    (media if "--media" in sys.argv else main)(Path(sys.argv[1]))

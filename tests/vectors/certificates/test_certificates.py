@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from scrubjay.evidence.page import render
 from scrubjay.evidence.questions import Newer
 from scrubjay.evidence.report import Outcome, Verdict
 from scrubjay.evidence.verify import verify
-from tests.vectors.certificates.make import main
+from tests.vectors.certificates.make import main, media
 
 HERE = Path(__file__).parent
 GOLDEN = sorted(HERE.glob("v*/expected.json"))
@@ -48,11 +49,14 @@ def test_certificate_of_an_earlier_version_damaged_is_not_proven(folder: Path) -
             assert report.verdict is Verdict.NOT_PROVEN
 
 
-def test_certificates_made_anew_have_the_verdicts_of_the_golden_ones(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("make", "version"), [(main, "v1"), (media, "v1-media")])
+def test_certificates_made_anew_have_the_verdicts_of_the_golden_ones(
+    make: Callable[[Path], None], version: str, tmp_path: Path
+) -> None:
     """What makes them still can; a later format may differ in bytes, not in verdicts."""
-    main(tmp_path)
+    make(tmp_path)
     made = json.loads((tmp_path / "expected.json").read_text())
-    golden = json.loads(GOLDEN[-1].read_text())
+    golden = json.loads((HERE / version / "expected.json").read_text())
     assert {name: each["verdict"] for name, each in made.items()} == {
         name: each["verdict"] for name, each in golden.items()
     }

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from hashlib import sha256
-from uuid import UUID
 
 from scrubjay.base.errors import Corrupt, Denied, NotFound, ScrubjayError
 from scrubjay.base.ids import Epoch
@@ -13,17 +11,7 @@ from scrubjay.sinks.tpm.credentials import Credentials
 from scrubjay.sinks.tpm.public import NV_ATTRIBUTES, NV_WRITTEN, NvPublic
 from scrubjay.sinks.tpm.slot import SLOT_BYTES, Owners, Slot, dropping, empty, held, parse
 
-__all__ = ["Indices", "nv_indices_for"]
-
-_OWNER_INDICES = 0x01800000
-"""Where the TCG's registry lets a TPM's owner define indices, up to 0x01BFFFFF."""
-_PAIRS = 1 << 21
-
-
-def nv_indices_for(sink_id: UUID) -> tuple[int, int]:
-    """Return the numbers of a sink's indices: random ones, as its id is."""
-    pair = int.from_bytes(sha256(b"scrubjay nv indices 1" + sink_id.bytes).digest()[:4]) % _PAIRS
-    return _OWNER_INDICES + 2 * pair, _OWNER_INDICES + 2 * pair + 1
+__all__ = ["Indices"]
 
 
 class Indices:

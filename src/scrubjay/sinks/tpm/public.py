@@ -28,6 +28,7 @@ __all__ = [
     "NvPublic",
     "attestation_template",
     "endorsement_template",
+    "nv_indices_for",
     "parse_ecc",
     "parse_nv",
 ]
@@ -54,6 +55,11 @@ NV_ATTRIBUTES = _NV_AUTH_WRITE | _NV_WRITE_ALL | _NV_AUTH_READ | _NV_NO_DA
 """Read and written with its own authorisation and nobody else's, the owner's neither; whole
 writes only; and wrong guesses of anybody, ours or another's, never lock it out: 256 random
 bits need no protection against guessing."""
+
+
+_OWNER_INDICES = 0x01800000
+"""Where the TCG's registry lets a TPM's owner define indices, up to 0x01BFFFFF."""
+_PAIRS = 1 << 21
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +104,12 @@ def attestation_template(sink_id: UUID) -> bytes:
     scheme = ECDSA.to_bytes(2) + SHA256.to_bytes(2)
     unique = b2(sha256(b"scrubjay attestation 1" + sink_id.bytes).digest()) + b2(b"")
     return _ecc(AK_ATTRIBUTES, b"", NULL.to_bytes(2), scheme, unique)
+
+
+def nv_indices_for(sink_id: UUID) -> tuple[int, int]:
+    """Return the numbers of a sink's indices: random ones, as its id is."""
+    pair = int.from_bytes(sha256(b"scrubjay nv indices 1" + sink_id.bytes).digest()[:4]) % _PAIRS
+    return _OWNER_INDICES + 2 * pair, _OWNER_INDICES + 2 * pair + 1
 
 
 def parse_ecc(public: bytes) -> EccKey:
