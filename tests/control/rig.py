@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import Self
 
-from scrubjay.base.errors import ScrubjayError, Unavailable
+from scrubjay.base.errors import Unavailable
 from scrubjay.base.ids import Epoch, SegmentId, VolumeId
 from scrubjay.base.ports import Buffer, Extent, Medium
 from scrubjay.catalog.database import Database
@@ -234,7 +234,7 @@ class FakeExporters:
     liveness: Liveness
     locks: dict[VolumeId, int] = field(default_factory=dict)
     calls: list[tuple[str, VolumeId]] = field(default_factory=list)
-    fails: dict[str, ScrubjayError] = field(default_factory=dict)
+    fails: dict[str, Exception] = field(default_factory=dict)
     within_s: dict[VolumeId, list[int]] = field(default_factory=dict)
 
     def start(self, start: Start) -> None:

@@ -327,3 +327,69 @@ def test_purge_that_keeps_the_keys_is_found_out(
 def test_mask_of_all_stripes_is_the_whole_segment() -> None:
     """Its headers go as well: 64 stripes are a segment."""
     assert ALL_STRIPES.bit_count() == 64
+
+
+def test_volume_killed_after_a_clean_detach_waits_since_its_attachment(world: World) -> None:
+    """Its log may know of deaths that nobody was told of, though it was clean once (I8)."""
+    a = world.written("a", tenant="acme")
+    world.leases.commit(a.id, a.epoch, Checkpoint(Entry(1), 1, True, 0, (), Purged()), freed=[])
+    world.attachments.detach("a")
+    later(world, 24 * 30)
+    assert world.purging.status.of(a.id).waiting_since is None
+    attached_at = world.keeper.now()
+    world.attachments.attach("a")
+    assert world.purging.status.of(a.id).waiting_since is None
+    world.exporters.die(a.id)
+    stands = world.purging.status.of(a.id)
+    assert stands.waiting_since is not None
+    assert attached_at <= stands.waiting_since < attached_at + dt.timedelta(minutes=1)
+    assert not stands.missed
+    later(world, 13)
+    world.purging.turn()
+    assert world.liveness.attached(a.id)
+
+
+def test_what_waited_at_a_clean_detach_keeps_its_date_through_attachments(world: World) -> None:
+    """An attachment makes nothing younger (I8)."""
+    a = world.written("a", tenant="acme")
+    give_up(world, a, waiting_h=3)
+    world.attachments.detach("a")
+    before = world.purging.status.of(a.id).waiting_since
+    world.attachments.attach("a")
+    world.exporters.die(a.id)
+    assert world.purging.status.of(a.id).waiting_since == before
+
+
+def test_volume_killed_before_its_first_checkpoint_waits_since_its_birth(world: World) -> None:
+    """Segments were leased to it, and nobody said what became of them (I8)."""
+    a = world.written("a", tenant="acme")
+    assert world.purging.status.of(a.id).waiting_since is None
+    world.exporters.die(a.id)
+    later(world, 48)
+    stands = world.purging.status.of(a.id)
+    assert stands.waiting_since == a.volume.record.created_at
+    assert stands.missed
+    world.purging.turn()
+    assert world.liveness.attached(a.id)
+
+
+def test_volume_that_was_never_leased_anything_waits_for_nothing(world: World) -> None:
+    """There is nothing in it that could be dead."""
+    volume = world.volumes.create("a", tenant="acme", size_bytes=1 << 30)
+    world.attachments.attach("a")
+    world.exporters.die(volume.id)
+    later(world, 48)
+    assert world.purging.status.of(volume.id).waiting_since is None
+
+
+def test_volume_that_is_forgotten_as_a_whole_costs_no_rotation_more(world: World) -> None:
+    """What it gave up waits for nothing but to be cleared away; not even the hour is lost."""
+    a = world.written("a", tenant="acme")
+    give_up(world, a, (2, MASK), dead_h=22)
+    world.destroy("a")
+    world.forgetting.carry_out()
+    assert world.keeper.epoch == 2
+    later(world, 2)
+    world.purging.turn()
+    assert not world.purge()
+    assert world.keeper.epoch == 2

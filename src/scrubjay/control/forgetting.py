@@ -465,8 +465,9 @@ def _take_out(
         ledger_root=ledger.root().hex(),
         exporter=doomed.exporter or "not attached",
         exporter_at=doomed.exporter_at and max(doomed.exporter_at, decided_at),
-        dead_since=dead_since(change, volume, attached=bool(doomed.exporter)),
+        dead_since=dead_since(change, volume, attached=bool(doomed.exporter), now=now),
         purges_missed=volume.purge.missed if volume.purge else 0,
+        slots_since=volume.slots_since,
     )
     remains = RemainsRecord(
         tenant=volume.tenant, volume=gone, forgotten_at=now, scrub_first=doomed.scrub_first

@@ -207,9 +207,14 @@ class Change(View):
         """Tell whether a leased slot holds no bytes of a former use."""
         return self._staged.is_clean(slot)
 
-    def release_slots(self, lineage: LineageNo, slots: Sequence[Slot], *, since_s: int = 0) -> None:
-        """Free slots of a lineage, whose use ended at `since_s`: leased again once durable."""
-        self._staged.release_slots(lineage, slots, since_s=since_s)
+    def release_slots(
+        self, lineage: LineageNo, slots: Sequence[Slot], *, since_s: int = 0
+    ) -> frozenset[int]:
+        """Free slots of a lineage, whose use ended at `since_s`: leased again once durable.
+
+        Return since when they wait to be scrubbed: an earlier date of one stays.
+        """
+        return self._staged.release_slots(lineage, slots, since_s=since_s)
 
     def filled_slots(self, lineage: LineageNo, slots: Sequence[Slot]) -> None:
         """Note that slots of a lineage were written to the end."""

@@ -15,6 +15,7 @@ import msgspec
 
 from scrubjay.base.errors import Conflict, Invalid
 from scrubjay.base.ids import BranchNo, Entry, LineageNo, SegmentId, Slot, TenantNo, VolumeId
+from scrubjay.control.dates import with_dates
 from scrubjay.control.directory import (
     COMMITMENT_BYTES,
     Group,
@@ -38,6 +39,7 @@ from scrubjay.control.records import (
     lineage_key,
     volume_key,
 )
+from scrubjay.control.said import believed, oldest_of
 from scrubjay.control.stripes import Waiting, await_forgetting, left_of, read_waiting
 from scrubjay.control.view import View
 from scrubjay.engine.lessor import GROUP_SEGMENTS, Attachment, Checkpoint, Grant, Purged
@@ -63,6 +65,8 @@ class Leases:
             lineage = view.lineage(LineageNo(record.lineage))
             within_s = view.policy().purge_within_s
         last, waiting = record.checkpoint, record.purge and record.purge.waiting_since
+        if waiting and waiting > self._keeper.now():
+            waiting = oldest_of(record, self._keeper.now())
         return Attachment(
             volume=volume,
             name=record.name,
@@ -120,7 +124,8 @@ class Leases:
     ) -> int:
         """Name a checkpoint and free the slots of `freed`; the same again changes nothing.
 
-        A segment in `freed` that has no slot any more is passed over. From here on nobody is
+        A segment in `freed` that has no slot any more is passed over; Invalid for one that was
+        never leased. From here on nobody is
         granted a key of it, nor of what was purged (I3). Returns how much of the pool is free,
         in percent.
         """
@@ -131,6 +136,7 @@ class Leases:
                     f"volume {record.name}: checkpoint at {checkpoint.flushed}, "
                     f"expected at least {record.checkpoint.flushed}"
                 )
+            checkpoint = believed(change, record, checkpoint, freed=freed, now=self._keeper.now())
             named = CheckpointRecord(
                 root=checkpoint.root,
                 flushed=checkpoint.flushed,
@@ -138,7 +144,7 @@ class Leases:
                 live_sectors=checkpoint.live_sectors,
             )
             _fill(change, record, checkpoint.filled)
-            _free(change, record, freed)
+            dates = _free(change, record, freed)
             if record.keys == "tree":  # of others the keys are gone already, with the exporter's
                 purged = checkpoint.purged or Purged()
                 await_forgetting(change, LineageNo(record.lineage), purged, freed)
@@ -146,7 +152,12 @@ class Leases:
             before = record.purge
             if before and purge and purge.moved_bytes < before.moved_bytes:  # a reset began anew
                 add_ended(change, TenantNo(record.tenant), moved_bytes=before.moved_bytes)
-            renewed = msgspec.structs.replace(record, checkpoint=named, purge=purge)
+            since = record.slots_since
+            if since is not None:
+                since = with_dates(since, dates)
+            renewed = msgspec.structs.replace(
+                record, checkpoint=named, purge=purge, slots_since=since
+            )
             change.put(volume_key(volume), encode(renewed))
         return self._keeper.free_percent
 
@@ -252,7 +263,8 @@ def _fill(change: Change, record: VolumeRecord, filled: Sequence[SegmentId]) -> 
         change.filled_slots(lineage, held)
 
 
-def _free(change: Change, record: VolumeRecord, freed: Sequence[SegmentId]) -> None:
+def _free(change: Change, record: VolumeRecord, freed: Sequence[SegmentId]) -> frozenset[int]:
+    """Free the slots of segments; return since when they wait to be scrubbed."""
     lineage = LineageNo(record.lineage)
     slots = []
     for number, segments in by_group(freed).items():
@@ -265,8 +277,7 @@ def _free(change: Change, record: VolumeRecord, freed: Sequence[SegmentId]) -> N
                 slots.append(slot)
                 group.slots[segment % GROUP_SEGMENTS] = None
         change.put(directory_key(lineage, number), group.pack())
-    if slots:
-        change.release_slots(lineage, slots)
+    return change.release_slots(lineage, slots) if slots else frozenset()
 
 
 def _told(

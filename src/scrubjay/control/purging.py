@@ -25,6 +25,7 @@ import structlog
 from scrubjay.base.errors import NoSpace, NotFound, ScrubjayError
 from scrubjay.base.ids import Epoch, LineageNo, SegmentId, TenantNo, VolumeId
 from scrubjay.base.units import STRIPES
+from scrubjay.control.adopting import adopt_freed
 from scrubjay.control.attachments import Attachments
 from scrubjay.control.deadlines import OnPurgeMissed, tell_nobody
 from scrubjay.control.directory import read_group, segment_range
@@ -51,6 +52,10 @@ _SEGMENTS_MAX = 1024
 _EVERY = 1 << 63
 _TENDED_MAX = 4
 """Volumes served at a time for their purging alone."""
+_TURNS = 8
+"""An eighth of the deadline is how long one is served while others wait, and how long one that
+could not be served, or had to make room, is left alone."""
+_NEVER = dt.datetime.min.replace(tzinfo=dt.UTC)
 _log = structlog.get_logger(__name__)
 
 _Batch = dict[tuple[LineageNo, int], list[int]]
@@ -81,8 +86,11 @@ class Purging:
         """The newest epoch under which any of it was cut."""
         self._tended: dict[VolumeId, dt.datetime] = {}
         """Served for their purging alone, since when."""
+        self._tried: dict[VolumeId, dt.datetime] = {}
+        """Served so, or tried to be, when last; of those that are still due."""
         self._told: dict[VolumeId, tuple[int, int]] = {}
         """(attach epoch, `purge_within` in seconds) of which each exporter was told."""
+        self._adopted = False
         self._began = keeper.now()
         self._rotated: dt.datetime | None = None
         """When something was forgotten last, by this daemon."""
@@ -104,12 +112,15 @@ class Purging:
     def turn(self) -> None:
         """Do what is due now."""
         try:
+            self._adopt()
             if self._is_due():
                 self._rotating.ask()
         finally:
-            self._tend()
-            note_missed_purges(self._keeper, self.status, self._on_missed)
-            self._tell_within()
+            try:
+                self._tend()
+            finally:  # whatever keeps the rest from being done, what is late is told
+                note_missed_purges(self._keeper, self.status, self._on_missed)
+                self._tell_within()
 
     # --- a passenger of rotations ----------------------------------------------------------
 
@@ -136,6 +147,17 @@ class Purging:
                 self._take_out(_whole(_batch(view, but=self._cut, segments_max=_EVERY)))
             return False
         return True
+
+    def _adopt(self) -> None:
+        """Enter what earlier versions freed; where the pool cannot now, the next turn does."""
+        if self._adopted:
+            return
+        try:
+            adopt_freed(self._keeper)
+        except ScrubjayError as error:
+            _log.warning("stripes.not_adopted", error=error.message)
+        else:
+            self._adopted = True
 
     def dropped(self, epoch: Epoch) -> None:
         """Hear that the sink holds this epoch alone; let go of what is forgotten by that."""
@@ -177,7 +199,7 @@ class Purging:
         now, rest = self._keeper.now(), dt.timedelta(seconds=self._rotating.interval_s)
         with self._keeper.reading() as view:
             limit = within(view)
-            oldest = min(given_up(view).values(), default=None)
+            oldest = min(given_up(view, now).values(), default=None)
             if oldest is None and (rest or next(every_waiting(view), None) is None):
                 return False  # segments that were never written hurt nobody, and go along
         if _has_passed(max(_BATCH, rest), self._rotated or self._began, now):
@@ -192,6 +214,8 @@ class Purging:
                 self.turn()
             except ScrubjayError as error:
                 _log.error("purging.failed", error=error.message, hint=error.hint)
+            except Exception:  # noqa: BLE001 - one volume's trouble must not end it for all others
+                _log.exception("purging.broke")
 
     def _pause_s(self) -> float:
         """Return when to look again: often enough that a short deadline is not missed by it."""
@@ -202,21 +226,40 @@ class Purging:
     # --- exporters, and volumes that nobody has attached -----------------------------------
 
     def _tend(self) -> None:
-        """Serve those that are due for as long as it takes, a few at a time."""
+        """Serve those that are due for as long as it takes, a few at a time, each in its turn."""
         now = self._keeper.now()
+        due, turn = self._due(now)
+        for volume in [each for each in self._tended if self._is_done(each, due)]:
+            self._attempt(self._rest, volume)
+        self._tried = {volume: last for volume, last in self._tried.items() if volume in due}
+        rested = {each for each, last in self._tried.items() if abs(now - last) < turn}
+        queue = sorted(
+            (each for each in due.keys() - rested if not self._liveness.attached(each)),
+            key=lambda each: (self._tried.get(each, _NEVER), due[each]),
+        )
+        wanted = len(queue) - (_TENDED_MAX - len(self._tended))
+        long = [each for each, began in self._tended.items() if abs(now - began) > turn]
+        for volume in long[: max(0, wanted)]:
+            self._tried[volume] = now
+            self._attempt(self._rest, volume)
+        for volume in queue[: _TENDED_MAX - len(self._tended)]:
+            self._tried[volume] = now
+            self._attempt(self._serve, volume)
+
+    def _due(self, now: dt.datetime) -> tuple[dict[VolumeId, dt.datetime], dt.timedelta]:
+        """Return in which volumes something is half as old as it may get; how long a turn is."""
         due: dict[VolumeId, dt.datetime] = {}
         with self._keeper.reading() as view:
             limit = within(view)
             for volume, record in view.volumes():
-                since = self.status.inside(volume, record)
+                since = self.status.inside(view, volume, record)
                 if record.state == "ready" and since and since + limit / 2 <= now:
                     due[volume] = since
-        for volume, since in list(self._tended.items()):
-            if volume not in due or now - since > limit / 4:
-                self._attempt(self._rest, volume)
-        for volume in sorted(due, key=lambda each: due[each]):
-            if len(self._tended) < _TENDED_MAX and not self._liveness.attached(volume):
-                self._attempt(self._serve, volume)
+        return due, limit / _TURNS
+
+    def _is_done(self, volume: VolumeId, due: Container[VolumeId]) -> bool:
+        """Whether one that is served has nothing due any more, or its exporter ended."""
+        return volume not in due or not self._liveness.attached(volume)
 
     def _serve(self, volume: VolumeId) -> None:
         self._attachments.tend(volume)
@@ -245,16 +288,16 @@ class Purging:
                 return
             try:
                 self._attachments.tell_purge_within(volume, within_s=within_s)
-            except ScrubjayError as error:  # it is told at the next turn
-                _log.warning("exporter.not_told", volume=str(volume), error=error.message)
+            except (ScrubjayError, OSError) as error:  # it is told at the next turn
+                _log.warning("exporter.not_told", volume=str(volume), error=str(error))
             else:
                 self._told[volume] = wanted[volume]
 
     def _attempt(self, step: Callable[[VolumeId], None], volume: VolumeId) -> None:
         try:
             step(volume)
-        except ScrubjayError as error:
-            _log.warning("volume.not_tended", volume=str(volume), error=error.message)
+        except (ScrubjayError, OSError) as error:
+            _log.warning("volume.not_tended", volume=str(volume), error=str(error))
 
 
 def _has_passed(pause: dt.timedelta, since: dt.datetime, now: dt.datetime) -> bool:
@@ -272,27 +315,45 @@ def _whole(batch: _Batch) -> _Batch:
 
 
 def _batch(view: View, *, but: Container[tuple[LineageNo, int]], segments_max: int) -> _Batch:
-    """Return what one slice takes, the oldest first; none of these groups."""
+    """Return what one slice takes, the oldest first: none of these groups, nor of dead volumes."""
     found = sorted(every_waiting(view), key=lambda each: each[2].since_s or 1 << 63)
+    gone = {lineage for lineage, _ in view.remains()}
     batch: _Batch = {}
     segments = 0
     for lineage, group, waiting in found:
         if segments >= segments_max:
             break
-        if (lineage, group) in but:
+        if (lineage, group) in but or lineage in gone:
+            continue
+        if not _is_sound(view, lineage, group):
             continue
         batch[lineage, group] = waiting.masks
         segments += sum(mask not in (0, ALL_STRIPES) for mask in waiting.masks)
     return batch
 
 
+def _is_sound(view: View, lineage: LineageNo, group: int) -> bool:
+    """Tell whether a group can be forgotten; one that cannot keeps no other from it."""
+    try:
+        view.lineage(lineage)
+        read_group(view, lineage, group)
+    except ScrubjayError as error:
+        _log.error("stripes.passed_over", lineage=lineage, group=group, error=error.message)
+        return False
+    return True
+
+
 def _paths(view: View, lineage: LineageNo, group: int, masks: list[int]) -> Iterator[path.Path]:
-    """Yield what is to be forgotten of a group; nothing where its lineage is gone."""
+    """Yield what is to be forgotten of a group; nothing where its lineage is gone.
+
+    Nor of segments that were never leased, of which earlier versions believed what was said.
+    """
     with suppress(NotFound):
-        tenant = TenantNo(view.lineage(lineage).tenant)
+        owner = view.lineage(lineage)
+        tenant, leased = TenantNo(owner.tenant), range(1, owner.next_segment)
         listed = read_group(view, lineage, group)
         for segment, mask in zip(segment_range(group), masks, strict=True):
-            if listed is None or not mask:
+            if listed is None or not mask or segment not in leased:
                 continue
             above = path.segment(tenant, lineage, listed.branch, SegmentId(segment))
             if mask == ALL_STRIPES:

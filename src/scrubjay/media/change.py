@@ -81,12 +81,15 @@ class Change:
         """Tell whether a leased slot holds no bytes of a former use."""
         return self._slots.is_clean(slot)
 
-    def release_slots(self, lineage: LineageNo, slots: Sequence[Slot], *, since_s: int = 0) -> None:
+    def release_slots(
+        self, lineage: LineageNo, slots: Sequence[Slot], *, since_s: int = 0
+    ) -> frozenset[int]:
         """Free slots of a lineage; Conflict when one of them is not leased by it.
 
-        They wait to be scrubbed since `since_s` (since 1970), or since now.
+        They wait to be scrubbed since `since_s` (since 1970), since now, or since an earlier
+        second that is on record of one; return since when they do.
         """
-        self._slots.release(lineage, slots, self, since_s=since_s)
+        return self._slots.release(lineage, slots, self, since_s=since_s)
 
     def filled_slots(self, lineage: LineageNo, slots: Sequence[Slot]) -> None:
         """Note that a lineage wrote slots to the end; Conflict when one is not leased by it."""
