@@ -20,7 +20,7 @@ from tests.engine.test_purging import HOUR, NOON, _replayed
 
 def _machine() -> tuple[Machine, set[SegmentId]]:
     """Return a volume on used slots, and the segments that it says were written to the end."""
-    machine = Machine(slots=10, lbas=1000)
+    machine = Machine(slots=6, lbas=1000)
     _former_use(machine)
     filled: set[SegmentId] = set()
     machine.keeper.on_commit = lambda checkpoint: filled.update(checkpoint.filled)

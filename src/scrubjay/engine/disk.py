@@ -135,10 +135,10 @@ class Disk:
         except NoSpace:
             # What the log does not reach is of no use any more: take that instead.
             unused = [SegmentId(s) for s in done.unused]
+            for segment in unused:  # nobody reads yet, so none comes back
+                self._segments.drop(segment)
             self._lessor.commit(checkpoint, freed=unused)
             self._held -= len(unused)
-            for segment in unused:
-                self._segments.drop(segment)
             done = replace(done, unused=())
             try:
                 grants = self._lessor.lease(self._writer.reserve + 2)
