@@ -34,11 +34,13 @@ commands = typer.Typer(
 )
 
 _NOT_PROVEN = 1
+_DIGITS = 12
+"""Of an id, in lists: 80 columns hold the rest."""
 _FILE_BYTES_MAX = 1 << 23
 _NAME_SHOWN_MAX = 200
 _MARKS = {Outcome.PASSED: "passed", Outcome.FAILED: "FAILED", Outcome.NOT_CHECKED: "-"}
 _Id = Annotated[
-    str, typer.Argument(metavar="ID", help="The certificate's id, or the first digits of it.")
+    str, typer.Argument(metavar="ID", help="Its id, or the first digits of it; or a volume's id.")
 ]
 _Format = Annotated[
     Literal["json", "html", "text"],
@@ -50,26 +52,42 @@ _BUNDLE = typer.Argument(
 
 
 @commands.command("list", epilog="Example: scrubjay certificate list")
-def list_(*, json: AsJson = False) -> None:
-    """List the certificates, the oldest first."""
+def list_(
+    *,
+    volume: Annotated[
+        str | None,
+        typer.Option(help="Only those about this one: its id; for 30 days the name it had."),
+    ] = None,
+    tenant: Annotated[
+        str | None, typer.Option(help="Only those about volumes of this owner, closed or not.")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """List the certificates, the oldest first.
+
+    The ids are those of first stages, which stay. Volumes that are gone have no names.
+    """
     with connect() as daemon:
-        found = list(daemon.all("certificates", Certificate, limit=1000))
+        asked = {"volume": volume, "tenant": tenant, "limit": 1000}
+        found = list(daemon.all("certificates", Certificate, **asked))
     if json:
         print_json(found)
         return
     print_table(
-        ["ID", "STAGE", "VOLUMES>", "WORTH", "ISSUED"],
+        ["ID", "STAGE", "ABOUT", "WORTH", "ISSUED"],
         [
             (
-                each.id[:16],
+                each.forgotten[:_DIGITS],
                 each.stage,
-                "a medium" if each.medium else str(each.volume_count),
+                _about(each),
                 each.worth,
                 ago(each.issued_at),
             )
             for each in found
         ],
-        empty="no certificates; each destroyed volume gets one: scrubjay volume destroy NAME",
+        empty="no certificates; each destroyed volume gets one: scrubjay volume destroy NAME"
+        if volume is None and tenant is None
+        else "no certificate about that yet; what is being forgotten: scrubjay pool status",
     )
 
 
@@ -163,6 +181,13 @@ def key_(*, json: AsJson = False) -> None:
         return
     typer.echo(log.key)
     note(f"the log has {counted(log.size, 'entry').replace('entrys', 'entries')}")
+
+
+def _about(certificate: Certificate) -> str:
+    if certificate.medium:
+        return "a medium"
+    volumes = counted(certificate.volume_count, "volume")
+    return f"{volumes} of a tenant" if certificate.scope == "tenant" else volumes
 
 
 def _attests(context: typer.Context) -> Attests | None:

@@ -225,10 +225,9 @@ def destroy(
         )
         typer.echo(f"certificate {end.certificate}")
     else:
-        typer.echo(
-            f"volume {doomed.name} is withheld; its key is being forgotten "
-            "(see: scrubjay pool status)"
-        )
+        typer.echo(f"volume {doomed.name} is withheld; its key is being forgotten")
+    if not json:
+        typer.echo(f"its certificate: scrubjay certificate list --volume {doomed.id}")
 
 
 def _purging(purge: VolumePurge) -> str:

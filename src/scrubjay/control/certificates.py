@@ -26,6 +26,7 @@ from scrubjay.base.errors import Conflict, Corrupt, Invalid, NotFound, ScrubjayE
 from scrubjay.base.ids import Epoch, VolumeId
 from scrubjay.control.attesting import attests
 from scrubjay.control.births import enter_birth
+from scrubjay.control.destroyed import About, own_certificate
 from scrubjay.control.grounds import ScrubbedMedium
 from scrubjay.control.keeper import Change, Keeper
 from scrubjay.control.log import Log, append
@@ -341,14 +342,18 @@ class Certificates:
 
     # --- showing ----------------------------------------------------------------------
 
-    def page(self, *, after: bytes, limit: int) -> list[Issued]:
-        """Return up to `limit` certificates in order of rotations, from behind a key on."""
+    def page(self, *, after: bytes, limit: int, about: About | None = None) -> list[Issued]:
+        """Return up to `limit` certificates in order of rotations, from behind a key on.
+
+        With `about` those that it says yes to.
+        """
         found: list[Issued] = []
         while len(found) < limit:
             wanted = limit - len(found)
             stored = self._keeper.pool.scan(CERTIFICATE_PREFIX, after=after, limit=wanted)
             rows = (Issued(key, _decode(key, value)) for key, value in stored)
-            found += (each for each in rows if each.record.forgotten)
+            issued = (each for each in rows if each.record.forgotten)
+            found += (each for each in issued if about is None or about(each.record))
             if len(stored) < wanted:
                 break
             after = stored[-1][0]
@@ -357,12 +362,15 @@ class Certificates:
     def find(self, reference: str) -> Issued:
         """Return the certificate whose id, of either stage, begins like this; 8 digits or more.
 
-        NotFound where there is none, Conflict where there are several.
+        The id of a volume finds the certificate of its end. NotFound where there is none,
+        Conflict where there are several, or where a volume has none yet.
         """
+        with self._keeper.reading() as view:
+            reference = own_certificate(view, reference) or reference
         if not _DIGEST.fullmatch(reference):
             raise NotFound(
                 f"certificate {reference[:80]!r}: expected 8 to 64 hexadecimal digits",
-                hint="see: scrubjay certificate list",
+                hint="or a volume's id; by its name: scrubjay certificate list --volume NAME",
             )
         with self._keeper.reading() as view:
             keys = {key for _, key in view.scan(named_key(reference))}
