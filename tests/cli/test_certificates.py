@@ -155,3 +155,37 @@ def _verify(monkeypatch: pytest.MonkeyPatch, *words: str | Path) -> None:
     monkeypatch.setattr(sys, "argv", ["scrubjay", "certificate", "verify", *map(str, words)])
     with pytest.raises(SystemExit):
         run(make_commands())
+
+
+def test_proof_made_offline_satisfies_verify(known: tuple[World, bytes], tmp_path: Path) -> None:
+    """From the folder of the published log alone; what is no proof says what one is."""
+    world, bundle = known
+    (tmp_path / "c.json").write_bytes(bundle)
+    world.bear(range(60, 64))
+    for path, data in world.files.files.items():
+        place = tmp_path / "log" / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(data)
+    program = [sys.executable, "-m", "scrubjay.app.main", "certificate", "proof"]
+    made = subprocess.run(
+        [*program, "--from", tmp_path / "c.json", "--log", tmp_path / "log"],
+        capture_output=True,
+        timeout=LIMIT_S,
+        check=True,
+    )
+    (tmp_path / "proof").write_bytes(made.stdout)
+    words = (tmp_path / "c.json", "--key", world.key, "--newer", tmp_path / "log" / "checkpoint")
+    done = printed(*words, "--proof", tmp_path / "proof")
+    assert done.returncode == 0, done.stdout
+    assert b"give --proof" in printed(*words).stdout
+    done = printed(*words, "--proof", tmp_path / "c.json")
+    assert (done.returncode, b"--proof: base64" in done.stderr) == (2, True)
+
+
+def test_empty_key_says_so(known: tuple[World, bytes], tmp_path: Path) -> None:
+    """As a text, and as a file."""
+    (tmp_path / "key").write_text("\n")
+    for given in ("", " ", tmp_path / "key"):
+        done = printed("-", "--key", given, given=known[1])
+        assert done.returncode == 2
+        assert b"empty, expected the log's key" in done.stderr

@@ -5,26 +5,24 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import os
-import stat
 import sys
 import time
-import uuid
 from pathlib import Path
 from typing import Annotated, Literal, cast
 
 import typer
 
-from scrubjay.base.errors import Invalid, NotFound, Unavailable
-from scrubjay.base.ids import VolumeId
+from scrubjay.cli.given import asked_of, key_of, newer_of, read_file
 from scrubjay.cli.output import AsJson, ago, counted, note, print_facts, print_json, print_table
 from scrubjay.cli.session import connect, part
+from scrubjay.client.places import find_home
 from scrubjay.client.replies import Certificate, CertificateShown, EvidenceLog
 from scrubjay.evidence.attesting import Attests
-from scrubjay.evidence.note import KEY_TEXT_MAX, decode_base64
+from scrubjay.evidence.continuing import kept_checkpoint, prove_continuation
+from scrubjay.evidence.folder import Folder
+from scrubjay.evidence.note import encode_base64
 from scrubjay.evidence.page import Person, render
-from scrubjay.evidence.questions import Asked, Newer
 from scrubjay.evidence.report import Outcome, Report, Verdict, words_of
-from scrubjay.evidence.strict import plain
 from scrubjay.evidence.verify import verify as verify_bundle
 
 __all__ = ["commands"]
@@ -36,8 +34,6 @@ commands = typer.Typer(
 _NOT_PROVEN = 1
 _DIGITS = 12
 """Of an id, in lists: 80 columns hold the rest."""
-_FILE_BYTES_MAX = 1 << 23
-_NAME_SHOWN_MAX = 200
 _MARKS = {Outcome.PASSED: "passed", Outcome.FAILED: "FAILED", Outcome.NOT_CHECKED: "-"}
 _Id = Annotated[
     str, typer.Argument(metavar="ID", help="Its id, or the first digits of it; or a volume's id.")
@@ -133,10 +129,11 @@ def verify(
         typer.Option(metavar="ID:BLINDING", help="Is the certificate about this volume?"),
     ] = None,
     newer: Annotated[
-        Path | None, typer.Option(help="A checkpoint from elsewhere that has to continue this log.")
+        Path | None,
+        typer.Option(help="A later checkpoint from elsewhere that has to continue this log."),
     ] = None,
     proof: Annotated[
-        Path | None, typer.Option(help="With --newer: the hashes that prove it, a line each.")
+        Path | None, typer.Option(help="With --newer: what `certificate proof` printed.")
     ] = None,
     witness: Annotated[
         list[str] | None, typer.Option(help="A witness's key that has to have cosigned the log.")
@@ -154,11 +151,11 @@ def verify(
     The log's key is what everything rests on: get it by another way than the certificate.
     """
     report = verify_bundle(
-        _read(file),
-        _key(key),
-        newer=_newer(newer, proof),
+        read_file(file),
+        key_of(key),
+        newer=newer_of(newer, proof),
         witnesses=witness or (),
-        volume=_asked(volume),
+        volume=asked_of(volume),
         now=_now(),
         attests=_attests(context),
         sink_keys=sink_key or (),
@@ -171,6 +168,40 @@ def verify(
         raise typer.Exit(_NOT_PROVEN)
 
 
+@commands.command(
+    epilog="Example: scrubjay certificate proof --from kept --log copy/log > proof.txt"
+)
+def proof(
+    *,
+    from_: Annotated[
+        Path,
+        typer.Option("--from", help="The checkpoint that was kept, or a certificate's file."),
+    ],
+    to: Annotated[
+        Path | None, typer.Option(help="A later one, instead of the log's newest.")
+    ] = None,
+    log: Annotated[
+        Path | None,
+        typer.Option(help="The published log, or a copy; else the folder of this home."),
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Prove that the published log continues a checkpoint that was kept, with no daemon.
+
+    Prints what `certificate verify --newer LATER --proof FILE` reads. Exit status 8 where the
+    log does not continue it: then its history was rewritten.
+    """
+    folder = log or find_home(os.environ, uid=os.geteuid()) / "evidence" / "log"
+    later = None if to is None else kept_checkpoint(read_file(to))
+    found = prove_continuation(Folder(folder), kept_checkpoint(read_file(from_)), newer=later)
+    if json:
+        hashes = [encode_base64(each) for each in found.hashes]
+        print_json({"old_size": found.old.size, "new_size": found.new.size, "proof": hashes})
+        return
+    sys.stdout.write(found.lines)
+    note(f"the log's {_entries(found.new.size)} begin with the {found.old.size} of the checkpoint")
+
+
 @commands.command("key", epilog="Example: scrubjay certificate key > log.pub")
 def key_(*, json: AsJson = False) -> None:
     """Print the key of this pool's log, and where it stands, for auditors to keep."""
@@ -180,7 +211,11 @@ def key_(*, json: AsJson = False) -> None:
         print_json(log)
         return
     typer.echo(log.key)
-    note(f"the log has {counted(log.size, 'entry').replace('entrys', 'entries')}")
+    note(f"the log has {_entries(log.size)}")
+
+
+def _entries(count: int) -> str:
+    return "1 entry" if count == 1 else f"{count} entries"
 
 
 def _about(certificate: Certificate) -> str:
@@ -228,64 +263,6 @@ def _as_json(report: Report) -> dict[str, object]:
         "asserted": words_of(report.stages, "asserted"),
         "assumed": words_of(report.stages, "assumed"),
     }
-
-
-def _key(given: str) -> str:
-    """Return the key's text; a name that is a file's stands for what it holds."""
-    path = Path(given)
-    if "+" in given and not os.path.lexists(path):
-        return given
-    return _read(path, bytes_max=KEY_TEXT_MAX).decode("utf-8", errors="replace").strip()
-
-
-def _newer(checkpoint: Path | None, proof: Path | None) -> Newer | None:
-    if checkpoint is None:
-        if proof is not None:
-            raise Invalid("--proof: without --newer", hint="give the checkpoint that it leads to")
-        return None
-    lines = [] if proof is None else _read(proof).decode("ascii", errors="replace").split()
-    return Newer(_read(checkpoint), tuple(decode_base64(line) for line in lines))
-
-
-def _asked(volume: str | None) -> Asked | None:
-    if volume is None:
-        return None
-    name, _, blinding = volume.partition(":")
-    try:
-        return Asked(VolumeId(uuid.UUID(name)), bytes.fromhex(blinding))
-    except ValueError as error:
-        raise Invalid(
-            f"--volume {volume[:80]!r}: expected a volume's id, a colon, its blinding value",
-            hint="both are shown by: scrubjay certificate show ID --format text",
-        ) from error
-
-
-def _read(path: Path, *, bytes_max: int = _FILE_BYTES_MAX) -> bytes:
-    """Return the bytes of a regular file, or of stdin; a pipe by its name could block for ever."""
-    name = plain(str(path))[:_NAME_SHOWN_MAX]
-    try:
-        data = sys.stdin.buffer.read(bytes_max + 1) if name == "-" else _read_file(path, bytes_max)
-    except FileNotFoundError as error:
-        raise NotFound(f"file {name}: not there") from error
-    except OSError as error:
-        raise Unavailable(f"file {name}: {error.strerror}") from error
-    except ValueError as error:
-        raise Invalid(f"file {name}: not a name that a file can have") from error
-    if data is None:
-        raise Invalid(f"file {name}: no regular file", hint="- reads from standard input")
-    if len(data) > bytes_max:
-        raise Invalid(f"file {name}: longer than {bytes_max} bytes, expected less")
-    return data
-
-
-def _read_file(path: Path, bytes_max: int) -> bytes | None:
-    """Return one byte more than is wanted, at most; None where it is no regular file."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        return None
-    with os.fdopen(descriptor, "rb") as file:
-        return file.read(bytes_max + 1)
 
 
 def _now() -> dt.datetime:

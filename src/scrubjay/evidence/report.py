@@ -105,6 +105,10 @@ class Work:
         """Note a check that finds nothing but its sentence."""
         self.find(name, lambda: (None, look()))
 
+    def fail(self, name: str, why: str) -> None:
+        """Note a check that failed before anything was found."""
+        self._note(name, Outcome.FAILED, why, optional=False)
+
     def skip(self, name: str, why: str) -> None:
         """Note a check that could not be made: nothing is proven without it."""
         self._note(name, Outcome.NOT_CHECKED, why, optional=False)
