@@ -182,6 +182,27 @@ def test_proof_made_offline_satisfies_verify(known: tuple[World, bytes], tmp_pat
     assert (done.returncode, b"--proof: base64" in done.stderr) == (2, True)
 
 
+def test_verdict_stands_before_all_that_the_certificate_says(known: tuple[World, bytes]) -> None:
+    """A second stage that is forged is NOT PROVEN before a word of the first one (I8)."""
+    world, bundle = known
+    forged = json.loads(bundle)
+    forged["leaf"]["index"] -= 1
+    text = printed("-", "--key", world.key, given=packed(forged)).stdout.decode()
+    assert text.startswith("NOT PROVEN\n")
+    assert text.index("what the certificate says, no more") < text.index("Logged by the machine")
+    assert "NOT PROVEN" in text[text.rindex("\n\n") :]
+
+
+def test_page_in_the_place_of_a_bundle_is_refused_in_few_lines(known: tuple[World, bytes]) -> None:
+    """One reason, not a row for each check that it keeps from being made."""
+    world, _ = known
+    done = printed("-", "--key", world.key, given=b"<!doctype html>")
+    lines = done.stdout.decode().splitlines()
+    assert done.returncode == 1
+    assert lines[0] == "NOT PROVEN"
+    assert len(lines) < 14, lines
+
+
 def test_empty_key_says_so(known: tuple[World, bytes], tmp_path: Path) -> None:
     """As a text, and as a file."""
     (tmp_path / "key").write_text("\n")

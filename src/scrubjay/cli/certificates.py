@@ -12,8 +12,18 @@ from typing import Annotated, Literal, cast
 
 import typer
 
+from scrubjay.base.errors import Invalid
 from scrubjay.cli.given import asked_of, key_of, newer_of, read_file
-from scrubjay.cli.output import AsJson, ago, counted, note, print_facts, print_json, print_table
+from scrubjay.cli.output import (
+    AsJson,
+    ago,
+    counted,
+    note,
+    print_facts,
+    print_json,
+    print_table,
+    wrapped,
+)
 from scrubjay.cli.session import connect, part
 from scrubjay.client.places import find_home
 from scrubjay.client.replies import Certificate, CertificateShown, EvidenceLog
@@ -22,7 +32,7 @@ from scrubjay.evidence.continuing import kept_checkpoint, prove_continuation
 from scrubjay.evidence.folder import Folder
 from scrubjay.evidence.note import encode_base64
 from scrubjay.evidence.page import Person, render
-from scrubjay.evidence.report import Outcome, Report, Verdict, words_of
+from scrubjay.evidence.report import Outcome, Report, Verdict, rows_of, words_of
 from scrubjay.evidence.verify import verify as verify_bundle
 
 __all__ = ["commands"]
@@ -39,8 +49,10 @@ _Id = Annotated[
     str, typer.Argument(metavar="ID", help="Its id, or the first digits of it; or a volume's id.")
 ]
 _Format = Annotated[
-    Literal["json", "html", "text"],
-    typer.Option("--format", help="json: the file to hand over; html: a page to print."),
+    Literal["json", "html", "text"] | None,
+    typer.Option(
+        "--format", help="json, as without it: the file to hand over; html: a page; text."
+    ),
 ]
 _BUNDLE = typer.Argument(
     metavar="FILE", help="What `certificate show` printed; - reads from standard input."
@@ -92,16 +104,19 @@ def show(
     context: typer.Context,
     certificate: _Id,
     *,
-    format_: _Format = "json",
+    format_: _Format = None,
+    json: AsJson = False,
     name: Annotated[str, typer.Option(help="html: who answers for it.")] = "",
     organisation: Annotated[str, typer.Option(help="html: and for whom.")] = "",
 ) -> None:
     """Print a certificate with all its proofs: as a file, as a page, or for a terminal."""
+    if json and format_ not in (None, "json"):
+        raise Invalid(f"--format {format_}: with --json, expected one of them")
     with connect() as daemon:
         found = daemon.get(f"certificates/{part(certificate)}", CertificateShown)
         bundle = daemon.read(f"certificates/{found.id}/bundle")
         log = daemon.get("log", EvidenceLog)
-    if format_ == "json":
+    if format_ in (None, "json"):
         sys.stdout.write(bundle.decode())
         return
     report = verify_bundle(bundle, log.key, now=_now(), attests=_attests(context))
@@ -110,9 +125,20 @@ def show(
         person = Person(name=name, organisation=organisation)
         sys.stdout.write(render(report, digest=digest, person=person))
         return
-    volumes = "\n".join(f"{each.id} (blinding value {each.blinding})" for each in found.volumes)
-    about = ("medium", found.medium) if found.medium else ("volumes", volumes)
-    print_facts([("certificate", found.id), ("stage", found.stage), about])
+    volumes = [f"{each.id}:{each.blinding}" for each in found.volumes]
+    about = [found.medium] if found.medium else volumes
+    heading = "medium" if found.medium else "volumes"
+    print_facts(
+        [
+            ("id", found.id),
+            ("first id", found.forgotten),
+            ("stage", found.stage),
+            *(("" if number else heading, each) for number, each in enumerate(about)),
+        ]
+    )
+    if volumes:
+        typer.echo("Each volume by its id and blinding value, as verify --volume wants them.")
+    typer.echo()
     _print_report(report)
 
 
@@ -230,11 +256,19 @@ def _attests(context: typer.Context) -> Attests | None:
 
 
 def _print_report(report: Report) -> None:
+    """Print a report: the verdict, each check, what it rests on, and the verdict once more.
+
+    Whoever reads the beginning alone, or the end alone, has read how it ended.
+    """
+    _print_verdict(report)
+    typer.echo()
     print_table(
         ["CHECK", "RESULT", "WHAT WAS FOUND"],
-        [(each.name, _MARKS[each.outcome], each.sentence) for each in report.checks],
+        [(name, _MARKS[outcome], sentence) for name, outcome, sentence in rows_of(report.checks)],
         empty="",
     )
+    if report.verdict is Verdict.NOT_PROVEN and report.stages:
+        typer.echo("\nIt is NOT PROVEN: what follows is what the certificate says, no more.")
     for heading, sentences in (
         ("To know:", report.remarks),
         ("Logged by the machine:", words_of(report.stages, "logged")),
@@ -244,10 +278,15 @@ def _print_report(report: Report) -> None:
         if sentences:
             typer.echo(f"\n{heading}")
             for each in sentences:
-                typer.echo(f"  - {each}")
-    typer.echo(f"\n{report.verdict.value}")
+                typer.echo(wrapped(f"  - {each}", indent="    "))
+    typer.echo()
+    _print_verdict(report)
+
+
+def _print_verdict(report: Report) -> None:
+    typer.echo(report.verdict.value)
     if report.reason:
-        typer.echo(report.reason)
+        typer.echo(wrapped(report.reason))
 
 
 def _as_json(report: Report) -> dict[str, object]:

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from scrubjay import __version__
 from scrubjay.evidence.deriving import due_at, meaning_of, spell
-from scrubjay.evidence.report import Report, Verdict, deadlines_of, words_of
+from scrubjay.evidence.report import Report, Verdict, deadlines_of, rows_of, words_of
 from scrubjay.evidence.statement import Certified, Forgotten, Retired, Scrubbed, Statement
 
 __all__ = ["Person", "render"]
@@ -51,6 +51,7 @@ def render(report: Report, *, digest: str, person: Person | None = None) -> str:
         scrubbed=second if isinstance(second, Scrubbed) else None,
         retired=second if isinstance(second, Retired) else None,
         newest=second,
+        rows=rows_of(report.checks),
         deadlines=deadlines_of(report.stages),
         logged=words_of(report.stages, "logged"),
         asserted=words_of(report.stages, "asserted"),
