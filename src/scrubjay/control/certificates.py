@@ -250,7 +250,7 @@ class Certificates:
                 purge_within_s=policy.purge_within_s,
                 dead_since=self._looking.dead_since(record),
                 logged=self._looking.logged(record, since=dropped_at),
-                assumed=self._looking.assumed(),
+                assumed=self._looking.assumed(record),
             ),
             self._log.signer,
             attests=attests,
