@@ -12,7 +12,7 @@ from typing import Annotated, Literal, cast
 
 import typer
 
-from scrubjay.base.errors import Invalid
+from scrubjay.base.errors import Invalid, NotFound
 from scrubjay.cli.given import asked_of, key_of, newer_of, read_file
 from scrubjay.cli.output import (
     AsJson,
@@ -32,6 +32,7 @@ from scrubjay.evidence.continuing import kept_checkpoint, prove_continuation
 from scrubjay.evidence.folder import Folder
 from scrubjay.evidence.note import encode_base64
 from scrubjay.evidence.page import Person, render
+from scrubjay.evidence.questions import Asked
 from scrubjay.evidence.report import Outcome, Report, Verdict, rows_of, words_of
 from scrubjay.evidence.verify import verify as verify_bundle
 
@@ -107,23 +108,34 @@ def show(
     format_: _Format = None,
     json: AsJson = False,
     name: Annotated[str, typer.Option(help="html: who answers for it.")] = "",
+    position: Annotated[str, typer.Option(help="html: as what.")] = "",
     organisation: Annotated[str, typer.Option(help="html: and for whom.")] = "",
+    location: Annotated[str, typer.Option(help="html: where it was done.")] = "",
+    contact: Annotated[str, typer.Option(help="html: how to reach that person.")] = "",
+    volume: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="html: name this volume of it, for its owner to see."),
+    ] = None,
 ) -> None:
-    """Print a certificate with all its proofs: as a file, as a page, or for a terminal."""
+    """Print a certificate with all its proofs: as a file, as a page, or for a terminal.
+
+    Without an option to the contrary a page knows volumes by their blinded ids alone.
+    """
     if json and format_ not in (None, "json"):
         raise Invalid(f"--format {format_}: with --json, expected one of them")
     with connect() as daemon:
         found = daemon.get(f"certificates/{part(certificate)}", CertificateShown)
         bundle = daemon.read(f"certificates/{found.id}/bundle")
         log = daemon.get("log", EvidenceLog)
+    asked = None if volume is None else _named(found, volume)
     if format_ in (None, "json"):
         sys.stdout.write(bundle.decode())
         return
-    report = verify_bundle(bundle, log.key, now=_now(), attests=_attests(context))
+    report = verify_bundle(bundle, log.key, volume=asked, now=_now(), attests=_attests(context))
     if format_ == "html":
         digest = hashlib.sha256(bundle).hexdigest()
-        person = Person(name=name, organisation=organisation)
-        sys.stdout.write(render(report, digest=digest, person=person))
+        person = Person(name, position, organisation, location, contact)
+        sys.stdout.write(render(report, digest=digest, person=person, volume=asked))
         return
     volumes = [f"{each.id}:{each.blinding}" for each in found.volumes]
     about = [found.medium] if found.medium else volumes
@@ -181,7 +193,7 @@ def verify(
         key_of(key),
         newer=newer_of(newer, proof),
         witnesses=witness or (),
-        volume=asked_of(volume),
+        volume=None if volume is None else asked_of(volume),
         now=_now(),
         attests=_attests(context),
         sink_keys=sink_key or (),
@@ -242,6 +254,17 @@ def key_(*, json: AsJson = False) -> None:
 
 def _entries(count: int) -> str:
     return "1 entry" if count == 1 else f"{count} entries"
+
+
+def _named(certificate: CertificateShown, volume: str) -> Asked:
+    """Return a volume with its blinding value; NotFound where the certificate is not about it."""
+    for each in certificate.volumes:
+        if volume.lower() == each.id:
+            return asked_of(f"{each.id}:{each.blinding}")
+    raise NotFound(
+        f"--volume {volume[:80]!r}: no volume of this certificate",
+        hint="its volumes are listed by: scrubjay certificate show ID --format text",
+    )
 
 
 def _about(certificate: Certificate) -> str:

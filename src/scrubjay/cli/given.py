@@ -75,10 +75,8 @@ def newer_of(checkpoint: Path | None, proof: Path | None) -> Newer | None:
         ) from error
 
 
-def asked_of(volume: str | None) -> Asked | None:
+def asked_of(volume: str) -> Asked:
     """Return the volume that the certificate should be about, from ID:BLINDING."""
-    if volume is None:
-        return None
     name, _, blinding = volume.partition(":")
     try:
         return Asked(VolumeId(uuid.UUID(name)), bytes.fromhex(blinding))
