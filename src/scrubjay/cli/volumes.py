@@ -231,7 +231,8 @@ def destroy(
     else:
         typer.echo(f"volume {doomed.name} is withheld; its key is being forgotten")
     if not json:
-        typer.echo(f"its certificate: scrubjay certificate list --volume {doomed.id}")
+        typer.echo("its certificate, from soon on and for good:")
+        typer.echo(f"    scrubjay certificate list --volume {doomed.id}")
 
 
 def _purging(purge: VolumePurge) -> str:
