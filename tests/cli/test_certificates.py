@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import os
 import re
@@ -210,3 +212,31 @@ def test_empty_key_says_so(known: tuple[World, bytes], tmp_path: Path) -> None:
         done = printed("-", "--key", given, given=known[1])
         assert done.returncode == 2
         assert b"empty, expected the log's key" in done.stderr
+
+
+def test_bundle_made_of_a_folder_is_proven(known: tuple[World, bytes], tmp_path: Path) -> None:
+    """The whole of it, offline: folder, bundle, verdict."""
+    world, bundle = known
+    outer = json.loads(bundle)
+    envelopes: dict[str, bytes] = {}
+    digest = ""
+    for envelope in (outer["envelope"], outer["forgotten"]["envelope"]):
+        digest = hashlib.sha256(base64.b64decode(envelope["payload"])).hexdigest()
+        envelopes[f"certificates/{digest}.json"] = packed(envelope)
+    log = {f"log/{path}": data for path, data in world.files.files.items()}
+    for path, data in (log | envelopes).items():
+        place = tmp_path / "evidence" / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(data)
+    (tmp_path / "evidence" / "log.pub").write_text(f"{world.key}\n")
+    program = [sys.executable, "-m", "scrubjay.app.main", "certificate", "bundle"]
+    made = subprocess.run(
+        [*program, digest[:10], "--from", tmp_path / "evidence"],
+        capture_output=True,
+        timeout=LIMIT_S,
+        check=True,
+    ).stdout
+    done = printed("-", "--key", tmp_path / "evidence" / "log.pub", given=made)
+    assert (done.returncode, done.stdout.startswith(b"ERASED")) == (0, True)
+    envelope_alone = packed(outer["envelope"])
+    assert b"it is an envelope" in printed("-", "--key", world.key, given=envelope_alone).stdout

@@ -30,9 +30,10 @@ from scrubjay.client.replies import Certificate, CertificateShown, EvidenceLog
 from scrubjay.evidence.attesting import Attests
 from scrubjay.evidence.continuing import kept_checkpoint, prove_continuation
 from scrubjay.evidence.folder import Folder
-from scrubjay.evidence.note import encode_base64
+from scrubjay.evidence.note import encode_base64, parse_key
 from scrubjay.evidence.page import Person, render
 from scrubjay.evidence.questions import Asked
+from scrubjay.evidence.rebundling import bundle_from
 from scrubjay.evidence.report import Outcome, Report, Verdict, rows_of, words_of
 from scrubjay.evidence.verify import verify as verify_bundle
 
@@ -125,15 +126,15 @@ def show(
         raise Invalid(f"--format {format_}: with --json, expected one of them")
     with connect() as daemon:
         found = daemon.get(f"certificates/{part(certificate)}", CertificateShown)
-        bundle = daemon.read(f"certificates/{found.id}/bundle")
+        data = daemon.read(f"certificates/{found.id}/bundle")
         log = daemon.get("log", EvidenceLog)
     asked = None if volume is None else _named(found, volume)
     if format_ in (None, "json"):
-        sys.stdout.write(bundle.decode())
+        sys.stdout.write(data.decode())
         return
-    report = verify_bundle(bundle, log.key, volume=asked, now=_now(), attests=_attests(context))
+    report = verify_bundle(data, log.key, volume=asked, now=_now(), attests=_attests(context))
     if format_ == "html":
-        digest = hashlib.sha256(bundle).hexdigest()
+        digest = hashlib.sha256(data).hexdigest()
         person = Person(name, position, organisation, location, contact)
         sys.stdout.write(render(report, digest=digest, person=person, volume=asked))
         return
@@ -152,6 +153,36 @@ def show(
         typer.echo("Each volume by its id and blinding value, as verify --volume wants them.")
     typer.echo()
     _print_report(report)
+
+
+@commands.command(
+    epilog="Example: scrubjay certificate bundle 3f2a91c07bd4 --from evidence > c.json"
+)
+def bundle(
+    certificate: Annotated[
+        str, typer.Argument(metavar="ID", help="Its id, of either stage, or the first digits.")
+    ],
+    *,
+    from_: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", help="The folder `evidence` of a home, or a copy; else this home's."
+        ),
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(help="The log's key; else the folder's file log.pub.")
+    ] = None,
+    json: AsJson = False,  # noqa: ARG001 - it is JSON
+) -> None:
+    """Make the file that `verify` checks from a folder of evidence, with no daemon.
+
+    It is what `certificate show` prints while a daemon serves. It takes no volume's id: the pool
+    alone knows those.
+    """
+    folder = from_ or find_home(os.environ, uid=os.geteuid()) / "evidence"
+    log_key = parse_key(key_of(str(folder / "log.pub") if key is None else key))
+    made = bundle_from(Folder(folder), Folder(folder / "log"), certificate, log_key)
+    sys.stdout.write(made.decode())
 
 
 @commands.command(

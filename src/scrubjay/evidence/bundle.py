@@ -122,7 +122,7 @@ def _likeness(data: bytes) -> str:
     elif _is_envelope(data):
         likeness = (
             "it is an envelope, as in the folder evidence/certificates: signed, but without its "
-            "place in the log; the daemon makes a bundle of both"
+            "place in the log; `certificate bundle` makes one of both"
         )
     else:
         return ""
