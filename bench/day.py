@@ -13,12 +13,12 @@ from random import Random
 from typing import cast
 
 from scrubjay.base.units import SECTOR_BYTES, SEGMENT_BYTES, STRIPE_BYTES, STRIPES, TIB
-from scrubjay.engine.cleaning import ALL_STRIPES, Cleaner
+from scrubjay.engine.cleaning import Cleaner
 from scrubjay.engine.entry import pack
 from scrubjay.engine.paged import PagedMap
 from scrubjay.engine.purging import Purger
 from scrubjay.engine.stripes import Segments
-from scrubjay.engine.usage import MAIN, MOVED, Usage
+from scrubjay.engine.usage import ALL_STRIPES, MAIN, MOVED, Usage
 
 __all__ = ["Played", "play"]
 

@@ -41,6 +41,7 @@ from scrubjay.control.liveness import Liveness
 from scrubjay.control.opening import create_pool, open_keeper
 from scrubjay.control.operations import Operations
 from scrubjay.control.records import encode, volume_key
+from scrubjay.control.rotating import Rotating
 from scrubjay.control.scrubbing import Scrubbing
 from scrubjay.control.tenants import Tenants
 from scrubjay.control.volumes import Volumes
@@ -271,7 +272,7 @@ def _plane(folder: Path, *, slots: int) -> Iterator[_Plane]:
         )
         forgetting = Forgetting(
             keeper,
-            sink,
+            Rotating(keeper, sink, clock=clock),
             volumes=volumes,
             attachments=Attachments(keeper, liveness, _NoExporters()),
             operations=Operations(OperationRows(database), clock=clock, entropy=entropy),

@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import Self
 
-from scrubjay.base.errors import ScrubjayError, Unavailable
+from scrubjay.base.errors import Unavailable
 from scrubjay.base.ids import Epoch, SegmentId, VolumeId
 from scrubjay.base.ports import Buffer, Extent, Medium
 from scrubjay.catalog.database import Database
@@ -34,6 +34,7 @@ from scrubjay.control.operations import Operations
 from scrubjay.control.policy import Policies
 from scrubjay.control.pool_status import Pools
 from scrubjay.control.purging import Purging
+from scrubjay.control.rotating import Rotating
 from scrubjay.control.scrubbing import Scrubbing
 from scrubjay.control.tenants import Tenants
 from scrubjay.control.volumes import Volume, Volumes
@@ -233,7 +234,7 @@ class FakeExporters:
     liveness: Liveness
     locks: dict[VolumeId, int] = field(default_factory=dict)
     calls: list[tuple[str, VolumeId]] = field(default_factory=list)
-    fails: dict[str, ScrubjayError] = field(default_factory=dict)
+    fails: dict[str, Exception] = field(default_factory=dict)
     within_s: dict[VolumeId, list[int]] = field(default_factory=dict)
 
     def start(self, start: Start) -> None:
@@ -360,9 +361,10 @@ class World:
             serving=self.exporters,
             scrubbing=self.scrubbing,
         )
+        self.rotating = Rotating(self.keeper, self.sink, clock=self.clock)
         self.forgetting = Forgetting(
             self.keeper,
-            self.sink,
+            self.rotating,
             volumes=self.volumes,
             attachments=self.attachments,
             operations=self.operations,
@@ -372,9 +374,11 @@ class World:
         self.policies = Policies(self.keeper)
         self.missed: list[PurgeMissed] = []
         self.events = Events(self.keeper)
+        self.wake_forgetting = self.rotating.on_asked
+        self.rotating.on_asked = self.forgetting.carry_out  # as its thread would
         self.purging = Purging(
             self.keeper,
-            self.sink,
+            self.rotating,
             attachments=self.attachments,
             liveness=self.liveness,
             on_missed=self.tell_missed,
@@ -441,6 +445,12 @@ class World:
         self.forgetting.carry_out()
         while self.forgetting.clear():
             pass
+
+    def purge(self) -> bool:
+        """Forget what was given up, due or not; return whether the sink rotated for it."""
+        before = self.keeper.epoch
+        self.rotating.ask()
+        return self.keeper.epoch > before
 
     def destroy(self, name: str) -> None:
         """Decide a volume's end."""

@@ -7,7 +7,7 @@ import uuid
 import pytest
 
 from scrubjay.base.errors import Conflict, NotFound
-from scrubjay.control.destroyed import Destroyed, own_certificate
+from scrubjay.control.destroyed import Destroyed, digest_meant
 from scrubjay.control.operations import VOLUME_DESTROY
 from tests.control.rig import World
 from tests.control.test_certificates import destroy
@@ -95,8 +95,10 @@ def test_digest_is_never_taken_for_an_id(world: World) -> None:
     alive = world.written("a", tenant="acme").id
     destroy(world, "a")
     with world.keeper.reading() as view:
-        assert own_certificate(view, alive.hex) is None
-        assert own_certificate(view, str(alive).upper()) == own_certificate(view, str(alive))
+        assert digest_meant(view, alive.hex) == alive.hex
+        assert digest_meant(view, str(alive).upper()) == digest_meant(view, str(alive))
+        with pytest.raises(NotFound, match="expected 8 to 64"):
+            digest_meant(view, "nonsense")
     with pytest.raises(NotFound, match="unknown"):
         world.certificates.find(alive.hex)
 

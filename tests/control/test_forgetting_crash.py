@@ -11,7 +11,7 @@ import pytest
 
 from scrubjay.base.errors import Denied, NotFound
 from scrubjay.base.ids import BranchNo, Epoch, LineageNo, SegmentId, TenantNo
-from scrubjay.control import forgetting
+from scrubjay.control import rotating
 from scrubjay.control.certificates import Certificates
 from scrubjay.control.directory import read_group
 from scrubjay.control.keeper import Change
@@ -225,7 +225,7 @@ def test_destruction_that_drops_the_old_epoch_first_is_found_out(
 ) -> None:
     """The crash test sees it when the sink's order is not kept (I4): the pool does not open."""
     with monkeypatch.context() as patched:
-        patched.setattr(forgetting, "EpochKeeper", HastyEpochs)
+        patched.setattr(rotating, "EpochKeeper", HastyEpochs)
         story = Story(tmp_path)
     with pytest.raises(Denied):
         played(story, seed)

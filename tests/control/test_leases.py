@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,9 @@ from scrubjay.base.errors import Conflict, Invalid, NoSpace, NotFound
 from scrubjay.base.ids import Entry, LineageNo, SegmentId, VolumeId
 from scrubjay.base.units import GIB
 from scrubjay.control.directory import commitment, read_ledger
-from scrubjay.engine.lessor import Checkpoint
+from scrubjay.control.records import VolumeRecord
+from scrubjay.control.stripes import ALL_STRIPES, read_waiting
+from scrubjay.engine.lessor import Checkpoint, Purged
 from tests.control.rig import SLOTS, World
 
 NONE = SegmentId(0)
@@ -103,7 +106,7 @@ def test_commit_sent_again_changes_nothing(world: World) -> None:
     world.leases.commit(a.id, a.epoch, done, freed=[SegmentId(1)])
     b = world.written("b", tenant="zeta", segments=8)
     status = world.pools.status()
-    world.leases.commit(a.id, a.epoch, done, freed=[SegmentId(1), SegmentId(4000)])
+    world.leases.commit(a.id, a.epoch, done, freed=[SegmentId(1)])
     assert world.pools.status().slots_leased == status.slots_leased
     assert list(world.leases.group(b.id, b.epoch, 0)) == b.grants
 
@@ -160,3 +163,36 @@ def test_keys_of_survivors_are_the_same_after_a_rotation(world: World) -> None:
     later = world.written("d", tenant="acme")
     assert list(world.leases.group(later.id, later.epoch, 0)) == later.grants
     assert not {each.key for each in later.grants} & {each.key for each in a.grants}
+
+
+def test_commit_that_says_nothing_of_purging_leaves_what_is_known(world: World) -> None:
+    """Who attaches in a full pool gives segments back before it has looked at anything (I8)."""
+    a = world.written("a", tenant="acme")
+    told = replace(checkpoint(1, root=1), purged=Purged((), 0, 1_700_000_000, 77))
+    world.leases.commit(a.id, a.epoch, told, freed=[])
+    before = a_record(world, "a").purge
+    assert before
+    assert before.moved_bytes == 77
+    world.clock.now += 3600 * 10**9
+    world.leases.commit(a.id, a.epoch, checkpoint(1, root=1), freed=[SegmentId(3)])
+    assert a_record(world, "a").purge == before
+    with world.keeper.reading() as view:
+        waits = read_waiting(view, LineageNo(a_record(world, "a").lineage), 0)
+    assert waits, "what it freed is forgotten all the same"
+    assert waits.masks[3] == ALL_STRIPES
+    world.leases.commit(a.id, a.epoch, replace(told, purged=Purged()), freed=[])
+    after = a_record(world, "a").purge
+    assert after
+    assert after.waiting_since is None
+
+
+def test_attachment_says_when_the_volume_was_made(world: World) -> None:
+    """The earliest moment at which anything in it may have died."""
+    a = world.written("a", tenant="acme")
+    made = a_record(world, "a").created_at
+    assert world.leases.attachment(a.id, a.epoch).created_s == int(made.timestamp())
+
+
+def a_record(world: World, name: str) -> VolumeRecord:
+    """Return what the pool has of a volume."""
+    return world.volumes.find(name).record

@@ -78,8 +78,8 @@ def test_certificate_that_counts_from_the_decision_is_found_out(
 ) -> None:
     """The test above sees it when what was dead inside is left out."""
 
-    def nothing(_view: object, _record: VolumeRecord, *, attached: bool) -> None:
-        del attached
+    def nothing(_view: object, _record: VolumeRecord, *, attached: bool, now: dt.datetime) -> None:
+        del attached, now
 
     monkeypatch.setattr(forgetting, "dead_since", nothing)
     with pytest.raises(AssertionError):

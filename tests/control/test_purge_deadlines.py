@@ -127,7 +127,9 @@ def test_checkpoint_that_forgets_what_was_told_is_found_out(
     """The story above sees it when commits write a record without the misses."""
     real = leases._told  # noqa: SLF001 - the bug is planted there
 
-    def forgetful(purged: Purged, now: dt.datetime, *, before: PurgeRecord | None) -> PurgeRecord:
+    def forgetful(
+        purged: Purged | None, now: dt.datetime, *, before: PurgeRecord | None
+    ) -> PurgeRecord | None:
         del before
         return real(purged, now, before=None)
 

@@ -117,10 +117,10 @@ def test_commit_that_is_sent_again_after_the_forgetting_changes_no_key(world: Wo
     """A lost reply costs a rotation at most (I6)."""
     a = world.written("a", tenant="acme")
     give_up(world, a, (2, MASK))
-    assert world.purging.carry_out()
+    assert world.purge()
     before = keys(world, a)
     give_up(world, a, (2, MASK))
-    assert world.purging.carry_out()
+    assert world.purge()
     assert keys(world, a) == before
 
 
@@ -274,7 +274,7 @@ def test_destroyed_volume_leaves_no_waiting_stripes(world: World) -> None:
     give_up(world, b, (2, MASK))
     world.destroy("a")
     world.forgetting.carry_out()
-    assert world.purging.carry_out()
+    assert world.purge()
     world.forget()
     with world.keeper.reading() as view:
         assert not list(every_waiting(view))
@@ -293,7 +293,7 @@ def test_power_lost_anywhere_in_a_purge_forgets_it_in_the_end(tmp_path: Path) ->
     before = world.disks.copied()
     world = World(world.disks, tmp_path)
     steps = world.disks.watched()
-    assert world.purging.carry_out()
+    assert world.purge()
     world.close()
     expected = SegmentKey(a.grants[1].key).without([3, 40])
     found = set()
@@ -304,7 +304,7 @@ def test_power_lost_anywhere_in_a_purge_forgets_it_in_the_end(tmp_path: Path) ->
             again.forgetting.recover()
             assert granted(again, a)[2].stripes == expected.stripes
             found.add(again.keeper.epoch)
-            again.purging.carry_out()
+            again.purge()
             assert keys(again, a) == [SegmentKey(a.grants[0].key), expected, None]
             assert again.sink.epochs() == (again.keeper.epoch,)
             with again.keeper.reading() as view:
@@ -319,11 +319,7 @@ def test_purge_that_keeps_the_keys_is_found_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The test above sees it when masks go and keys stay (I3)."""
-
-    def rotate_only(change: Change, _paths: object, *, epoch: Epoch, epoch_key: bytes) -> None:
-        change.staged.rotate(epoch, epoch_key=epoch_key, root=change.staged.root)
-
-    monkeypatch.setattr(Change, "forget", rotate_only)
+    monkeypatch.setattr(Change, "take_out", lambda *_: None)
     with pytest.raises(AssertionError):
         test_power_lost_anywhere_in_a_purge_forgets_it_in_the_end(tmp_path)
 
@@ -331,3 +327,69 @@ def test_purge_that_keeps_the_keys_is_found_out(
 def test_mask_of_all_stripes_is_the_whole_segment() -> None:
     """Its headers go as well: 64 stripes are a segment."""
     assert ALL_STRIPES.bit_count() == 64
+
+
+def test_volume_killed_after_a_clean_detach_waits_since_its_attachment(world: World) -> None:
+    """Its log may know of deaths that nobody was told of, though it was clean once (I8)."""
+    a = world.written("a", tenant="acme")
+    world.leases.commit(a.id, a.epoch, Checkpoint(Entry(1), 1, True, 0, (), Purged()), freed=[])
+    world.attachments.detach("a")
+    later(world, 24 * 30)
+    assert world.purging.status.of(a.id).waiting_since is None
+    attached_at = world.keeper.now()
+    world.attachments.attach("a")
+    assert world.purging.status.of(a.id).waiting_since is None
+    world.exporters.die(a.id)
+    stands = world.purging.status.of(a.id)
+    assert stands.waiting_since is not None
+    assert attached_at <= stands.waiting_since < attached_at + dt.timedelta(minutes=1)
+    assert not stands.missed
+    later(world, 13)
+    world.purging.turn()
+    assert world.liveness.attached(a.id)
+
+
+def test_what_waited_at_a_clean_detach_keeps_its_date_through_attachments(world: World) -> None:
+    """An attachment makes nothing younger (I8)."""
+    a = world.written("a", tenant="acme")
+    give_up(world, a, waiting_h=3)
+    world.attachments.detach("a")
+    before = world.purging.status.of(a.id).waiting_since
+    world.attachments.attach("a")
+    world.exporters.die(a.id)
+    assert world.purging.status.of(a.id).waiting_since == before
+
+
+def test_volume_killed_before_its_first_checkpoint_waits_since_its_birth(world: World) -> None:
+    """Segments were leased to it, and nobody said what became of them (I8)."""
+    a = world.written("a", tenant="acme")
+    assert world.purging.status.of(a.id).waiting_since is None
+    world.exporters.die(a.id)
+    later(world, 48)
+    stands = world.purging.status.of(a.id)
+    assert stands.waiting_since == a.volume.record.created_at
+    assert stands.missed
+    world.purging.turn()
+    assert world.liveness.attached(a.id)
+
+
+def test_volume_that_was_never_leased_anything_waits_for_nothing(world: World) -> None:
+    """There is nothing in it that could be dead."""
+    volume = world.volumes.create("a", tenant="acme", size_bytes=1 << 30)
+    world.attachments.attach("a")
+    world.exporters.die(volume.id)
+    later(world, 48)
+    assert world.purging.status.of(volume.id).waiting_since is None
+
+
+def test_volume_that_is_forgotten_as_a_whole_costs_no_rotation_more(world: World) -> None:
+    """What it gave up waits for nothing but to be cleared away; not even the hour is lost."""
+    a = world.written("a", tenant="acme")
+    give_up(world, a, (2, MASK), dead_h=22)
+    world.destroy("a")
+    world.forgetting.carry_out()
+    assert world.keeper.epoch == 2
+    later(world, 2)
+    world.purging.turn()
+    assert not world.purge()
+    assert world.keeper.epoch == 2

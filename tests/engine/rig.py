@@ -12,7 +12,7 @@ import hashlib
 import struct
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from scrubjay.base.errors import Conflict, NoSpace
@@ -20,7 +20,7 @@ from scrubjay.base.ids import BranchNo, Entry, LineageNo, SegmentId, Slot, Volum
 from scrubjay.base.ports import Medium
 from scrubjay.base.units import HEADER_KEY, SECTOR_BYTES, SEGMENT_BYTES, SLOTS_OFFSET_BYTES
 from scrubjay.engine.disk import Disk
-from scrubjay.engine.lessor import GROUP_SEGMENTS, Attachment, Checkpoint, Grant
+from scrubjay.engine.lessor import GROUP_SEGMENTS, Attachment, Checkpoint, Grant, Purged
 from scrubjay.keys.aead import children
 from scrubjay.media.simulated import Choose, SimulatedMedium
 
@@ -70,8 +70,14 @@ class Keeper:
     """Slots that other volumes have."""
     gone: dict[int, int] = field(default_factory=dict)
     """Forgotten stripes of segments, as masks: each with the commit that says it may be."""
+    created_s: int = 0
+    """When the volume was made."""
     on_change: Callable[[], None] = field(default=lambda: None, repr=False, compare=False)
     """Called behind each durable change."""
+    on_commit: Callable[[Checkpoint], None] = field(
+        default=lambda _: None, repr=False, compare=False
+    )
+    """Called with each checkpoint that is on its way, before it is taken over."""
 
     def __post_init__(self) -> None:
         if not self.places and not self.free and not self.others:
@@ -81,6 +87,11 @@ class Keeper:
     def medium_bytes(self) -> int:
         """How large the medium must be."""
         return SLOTS_OFFSET_BYTES + self.slots * SEGMENT_BYTES
+
+    @property
+    def purged(self) -> Purged:
+        """What was last said of purging."""
+        return self.checkpoint.purged or Purged()
 
     def copy(self) -> Keeper:
         """Return what a restart would find."""
@@ -94,6 +105,7 @@ class Keeper:
             free=list(self.free),
             others=list(self.others),
             gone=dict(self.gone),
+            created_s=self.created_s,
         )
 
     def attach(self) -> Attachment:
@@ -107,8 +119,10 @@ class Keeper:
             BranchNo(1),
             self.epoch,
             self.size_bytes,
-            self.checkpoint,
+            replace(self.checkpoint, filled=(), purged=None),
             SegmentId(self.next_segment),
+            waiting_since_s=self.purged.waiting_since_s,
+            created_s=self.created_s,
         )
 
     def lessor(self, epoch: int) -> EpochLessor:
@@ -147,10 +161,13 @@ class EpochLessor:
     def commit(self, checkpoint: Checkpoint, *, freed: Sequence[SegmentId]) -> int:
         """Name a checkpoint; the same again changes nothing, as the daemon has it."""
         keeper = self._current()
+        keeper.on_commit(checkpoint)
         if checkpoint.flushed < keeper.checkpoint.flushed:
             raise Conflict(f"{checkpoint.flushed}, expected {keeper.checkpoint.flushed}")
-        keeper.checkpoint = checkpoint
-        for segment, stripes in checkpoint.purged.stripes:
+        before, keeper.checkpoint = keeper.checkpoint, checkpoint
+        if checkpoint.purged is None:  # what was said before holds on
+            keeper.checkpoint = replace(checkpoint, purged=before.purged)
+        for segment, stripes in checkpoint.purged.stripes if checkpoint.purged else ():
             keeper.gone[segment] = keeper.gone.get(segment, 0) | stripes
         for segment in freed:
             slot = keeper.places.pop(segment, None)

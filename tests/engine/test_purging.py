@@ -148,10 +148,10 @@ def test_purge_counts_what_died_before_the_last_attachment() -> None:
     machine.detach()
     machine.disk.tick(NOON + 11 * HOUR)
     machine.detach()
-    assert machine.keeper.checkpoint.purged.waiting_since_s == NOON
+    assert machine.keeper.purged.waiting_since_s == NOON
     machine.purge(NOON + 13 * HOUR)
     assert not stale(machine)
-    assert machine.keeper.checkpoint.purged.waiting_since_s == 0
+    assert machine.keeper.purged.waiting_since_s == 0
 
 
 def test_purge_dates_what_replay_finds_dead_no_later_than_it_died() -> None:
@@ -175,11 +175,11 @@ def test_purge_beyond_its_allowance_waits_and_says_so(monkeypatch: pytest.Monkey
     moved = machine.disk.purger.moved_bytes
     assert 0 < moved < 20 * 60 * 4096
     assert stale(machine)
-    assert machine.keeper.checkpoint.purged.waiting_since_s == NOON
+    assert machine.keeper.purged.waiting_since_s == NOON
     for hour in range(14, 14 + 24 * 12):
         machine.purge(NOON + hour * HOUR)
     assert not stale(machine)
-    assert machine.keeper.checkpoint.purged.waiting_since_s == 0
+    assert machine.keeper.purged.waiting_since_s == 0
 
 
 def test_entry_into_a_forgotten_stripe_is_an_error_and_no_other_bytes() -> None:
@@ -209,7 +209,7 @@ def test_purge_of_a_segment_that_does_not_open_is_overdue_for_ever() -> None:
     machine.purge(NOON + 14 * HOUR)
     assert sound >> 28 in machine.keeper.gone
     assert rotten >> 28 not in machine.keeper.gone
-    assert machine.keeper.checkpoint.purged.waiting_since_s == NOON
+    assert machine.keeper.purged.waiting_since_s == NOON
 
 
 @pytest.mark.parametrize("keep", [0, 1])

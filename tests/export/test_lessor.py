@@ -7,6 +7,7 @@ import socket
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -15,7 +16,7 @@ import pytest
 from scrubjay.base.errors import Conflict, Denied, NoSpace, NotFound, ScrubjayError, Unavailable
 from scrubjay.base.ids import Entry, SegmentId, VolumeId
 from scrubjay.base.units import MIB
-from scrubjay.engine.lessor import Attachment, Checkpoint, Grant
+from scrubjay.engine.lessor import Attachment, Checkpoint, Grant, Purged
 from scrubjay.export import lockfile
 from scrubjay.export.channel import Channel, receive, send
 from scrubjay.export.lessor import Identity, RemoteLessor
@@ -124,6 +125,10 @@ def test_lessor_attached_learns_its_volume_and_leases(stage: _Stage) -> None:
     lessor.commit(checkpoint, freed=[SegmentId(2)])
     assert known.checkpoint == checkpoint
     assert 2 not in known.slots
+    purged = Purged(((SegmentId(3), 1 << 63 | 1),), 8, 9, 4096)
+    for said in (replace(checkpoint, purged=purged), replace(checkpoint, purged=Purged())):
+        lessor.commit(said, freed=[])
+        assert known.checkpoint == said
 
 
 def test_lessor_refusals_keep_their_kind(stage: _Stage) -> None:

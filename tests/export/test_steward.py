@@ -17,9 +17,11 @@ from scrubjay.engine.lessor import Checkpoint, Grant
 from scrubjay.export.arena import Arena
 from scrubjay.export.steward import Pace, Steward
 from scrubjay.media.simulated import Fault, IoKind, SimulatedMedium
+from tests.engine.rig import Machine
 from tests.export.rig import FakeLeases, FakeVolume, until
 
 _VOLUME = VolumeId(uuid.UUID(int=9))
+_NOON = 1_800_000_000
 _PIECE = memoryview(bytes(range(256)) * 1024)  # 256 KiB
 
 
@@ -378,3 +380,26 @@ def test_writers_wait_for_a_clogged_map_without_turning(stage: Make) -> None:
     one.steward.kick()
     waiter.join(timeout=30)
     assert not waiter.is_alive()
+
+
+def test_volume_that_nobody_writes_is_given_segments_to_purge_into() -> None:
+    """Attached for its purging alone it has none: the first look gets some, and purges."""
+    machine = Machine(lbas=256)
+    machine.disk.tick(_NOON)
+    machine.write((0, 256))
+    machine.write((5, 1))
+    machine.detach()
+    keeper, disk = machine.keeper, machine.disk
+    steward = Steward(
+        disk,
+        keeper.lessor(keeper.epoch),
+        poison=pytest.fail,
+        end=pytest.fail,  # type: ignore[arg-type] # whatever it is
+        complain=pytest.fail,
+        now_s=lambda: _NOON + 13 * 3600,
+    )
+    assert not disk.counters.spare_segments
+    steward._look()  # noqa: SLF001 - what its thread does first
+    assert keeper.gone
+    assert keeper.purged.waiting_since_s == 0
+    machine.verify()

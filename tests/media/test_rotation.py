@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from scrubjay.base.errors import Conflict, Corrupt, Denied, Invalid, Unavailable
@@ -78,6 +80,23 @@ def test_rotation_to_an_epoch_that_is_not_later_is_invalid() -> None:
     assert pool.epoch == 1
 
 
+def test_change_that_is_stopped_once_it_fits_leaves_no_trace() -> None:
+    """Neither values nor the new root nor the slots that metadata would have grown by."""
+
+    def stop() -> None:
+        raise Conflict("it fits")
+
+    pool = create()
+    before = (pool.epoch, pool.root, pool.counts, pool.pages)
+    with pytest.raises(Conflict, match="it fits"), pool.change() as change:
+        _stage_much(change, stop)
+    assert (pool.epoch, pool.root, pool.counts, pool.pages) == before
+    assert pool.get(b"big1") is None
+    with pool.change() as change:
+        change.put(b"big", bytes(60_000))
+    assert pool.epoch == before[0]
+
+
 def test_rotation_whose_superblocks_read_back_wrong_stops_the_pool() -> None:
     """The old epoch key is dropped only after both copies were seen on the medium."""
 
@@ -99,3 +118,10 @@ def test_rotation_whose_superblocks_read_back_wrong_stops_the_pool() -> None:
     with pytest.raises(Unavailable, match="stopped"):
         pool.get(b"p")
     assert reopen([medium], sink=sink).epoch == 1
+
+
+def _stage_much(change: Change, step: Callable[[], None]) -> None:
+    for number in range(200):
+        change.put(b"big%d" % number, bytes(60_000))
+    change.rotate(Epoch(2), epoch_key=b"x" * 32, root=NEW_ROOT)
+    change.on_fit(step)

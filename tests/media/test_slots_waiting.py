@@ -224,3 +224,16 @@ def _all_of(pool: Pool, lineage: LineageNo) -> list[Slot]:
         return _lease(pool, lineage, 99)
     except NoSpace:
         return []
+
+
+def test_release_says_since_when_slots_wait() -> None:
+    """The date that is given, or an older one of a slot that was leased with old bytes in it."""
+    pool = create(slots=16, area_slots=1)
+    slots = _lease(pool, BOB, 3)
+    with pool.change() as change:
+        freed = change.release_slots(BOB, slots[:2])
+    again = _lease(pool, BOB, 2)
+    assert set(again) == set(slots[:2])
+    with pool.change() as change:
+        assert change.release_slots(BOB, [*again, slots[2]], since_s=7) == {*freed, 7}
+    assert len(freed) == 1

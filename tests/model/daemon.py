@@ -18,6 +18,7 @@ from scrubjay.control.liveness import Liveness
 from scrubjay.control.opening import open_keeper
 from scrubjay.control.operations import Operations
 from scrubjay.control.purging import Purging
+from scrubjay.control.rotating import Rotating
 from scrubjay.control.scrubbing import Scrubbing
 from scrubjay.control.tenants import Tenants
 from scrubjay.control.volumes import Volumes
@@ -39,6 +40,7 @@ class Daemon:
     operations: Operations
     forgetting: Forgetting
     purging: Purging
+    rotating: Rotating
     database: Database
 
     @classmethod
@@ -85,9 +87,10 @@ class Daemon:
             serving=Nobody(),
             scrubbing=scrubbing,
         )
+        rotating = Rotating(keeper, sink, clock=clock)
         forgetting = Forgetting(
             keeper,
-            sink,
+            rotating,
             volumes=volumes,
             attachments=attachments,
             operations=operations,
@@ -103,9 +106,17 @@ class Daemon:
             attachments,
             operations,
             forgetting,
-            Purging(keeper, sink, attachments=attachments, liveness=liveness),
+            Purging(keeper, rotating, attachments=attachments, liveness=liveness),
+            rotating,
             database,
         )
+
+    def purge(self) -> bool:
+        """Forget what was given up, due or not; return whether the sink rotated for it."""
+        before = self.keeper.epoch
+        self.rotating.asked = True
+        self.forgetting.carry_out()
+        return self.keeper.epoch > before
 
     def close(self) -> None:
         """End as a killed process does, but for the database's file, which is let go."""

@@ -125,7 +125,6 @@ class Exporter:
 
     def purge(self) -> None:
         """Have the steward purge what is due, and checkpoint where that gives something up."""
-        self.feed()
         with self.disk.lock:
             self.disk.tick(self.now_s())
         self.steward._purge()

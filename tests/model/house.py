@@ -247,7 +247,7 @@ class House:
         with self.served(name).tended() as exporter:
             exporter.purge()
         named = self.given_up.copied()
-        while forget and self.daemon.purging.carry_out():
+        while forget and self.daemon.purge():
             self.events["purged"] += 1
         for volume in self.volumes.values() if forget else ():
             seeds = self.exporters.seeds.get(volume.id, {})

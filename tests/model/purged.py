@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from scrubjay.base.ids import SegmentId, VolumeId
 from scrubjay.control.stripes import ALL_STRIPES
-from scrubjay.engine.lessor import Checkpoint
+from scrubjay.engine.lessor import Checkpoint, Purged
 from scrubjay.keys import path
 from scrubjay.keys.aead import child
 from tests.model.thief import Thief
@@ -31,7 +31,8 @@ class GivenUp:
     def note(self, volume: VolumeId, checkpoint: Checkpoint, freed: Sequence[SegmentId]) -> None:
         """Remember what a commit names."""
         masks = self.masks.setdefault(volume, {})
-        for segment, mask in (*checkpoint.purged.stripes, *((each, ALL_STRIPES) for each in freed)):
+        purged = checkpoint.purged or Purged()
+        for segment, mask in (*purged.stripes, *((each, ALL_STRIPES) for each in freed)):
             masks[segment] = masks.get(segment, 0) | mask
 
     def copied(self) -> dict[VolumeId, dict[int, int]]:

@@ -37,6 +37,28 @@ def test_keeper_rotates_from_one_epoch_to_the_next() -> None:
     assert sink.epochs() == (5,)
 
 
+def test_epoch_whose_key_was_stored_in_vain_is_not_prepared_again() -> None:
+    """So the epoch counts what wore the sink."""
+    sink = holding(4)
+    one = keeper(sink)
+    assert (one.newest(Epoch(4)), one.following(Epoch(4))) == (4, 5)
+    assert one.prepare(Epoch(4)) == 5
+    one.settle(Epoch(4))
+    assert (one.newest(Epoch(4)), one.following(Epoch(4))) == (5, 6)
+    assert one.prepare(Epoch(4)) == 6
+    one.settle(Epoch(6))
+    assert (sink.epochs(), one.newest(Epoch(6))) == ((6,), 6)
+
+
+def test_epoch_that_the_sink_refused_is_prepared_the_next_time() -> None:
+    """Nothing was stored, and nothing is counted."""
+    sink = holding(4, 5)
+    one = keeper(sink)
+    with pytest.raises(Invalid, match="new epoch 5"):
+        one.prepare(Epoch(4))
+    assert one.newest(Epoch(4)) == 4
+
+
 @pytest.mark.parametrize(("named", "dropped"), [(4, 5), (5, 4)])
 def test_keeper_settles_by_what_the_superblock_names(named: int, dropped: int) -> None:
     """A rotation that was cut is undone or finished, and settling again does nothing."""

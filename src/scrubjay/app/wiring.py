@@ -38,6 +38,7 @@ from scrubjay.control.operations import Operations
 from scrubjay.control.policy import Policies
 from scrubjay.control.pool_status import Pools
 from scrubjay.control.purging import Purging
+from scrubjay.control.rotating import Rotating
 from scrubjay.control.scan import Scans
 from scrubjay.control.scrubbing import Scrubbing
 from scrubjay.control.tenants import Tenants
@@ -114,9 +115,10 @@ def open_parts(
         scrubbing=scrubbing,
     )
     open_retirements(home, keeper, sink, log).issue()
+    rotating = Rotating(keeper, sink, clock=clock)
     forgetting = Forgetting(
         keeper,
-        sink,
+        rotating,
         volumes=volumes,
         attachments=attachments,
         operations=operations,
@@ -149,7 +151,7 @@ def open_parts(
         events.stage_purge_missed(change, missed)
 
     purging = Purging(
-        keeper, sink, attachments=attachments, liveness=liveness, on_missed=tell_missed
+        keeper, rotating, attachments=attachments, liveness=liveness, on_missed=tell_missed
     )
     purging.start()
     parts.callback(purging.stop)

@@ -8,6 +8,7 @@ started; whatever an older one still asks for is refused (leases.py).
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -303,7 +304,8 @@ class Attachments:
             ephemeral = record.keys == "memory"
             if ephemeral:
                 record = blank(change, volume, record, now=self._keeper.now())
-            attached = msgspec.structs.replace(record, attach_epoch=record.attach_epoch + 1)
+            begun = _begun(record, self._keeper.now())
+            attached = msgspec.structs.replace(begun, attach_epoch=record.attach_epoch + 1)
             change.put(volume_key(volume), encode(attached))
         if ephemeral:
             self.on_left()
@@ -329,3 +331,17 @@ class Attachments:
             with self._idle:
                 self._busy.discard(volume)
                 self._idle.notify_all()
+
+
+def _begun(record: VolumeRecord, now: dt.datetime) -> VolumeRecord:
+    """Return the record of a volume of which, from now on, the log may know more than it says.
+
+    Until its next checkpoint: should its exporter be killed before, nothing is clean (I8).
+    """
+    if not record.checkpoint.clean:
+        return record
+    return msgspec.structs.replace(
+        record,
+        checkpoint=msgspec.structs.replace(record.checkpoint, clean=False),
+        purge=record.purge and msgspec.structs.replace(record.purge, told_at=now),
+    )

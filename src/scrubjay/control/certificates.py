@@ -2,7 +2,7 @@
 
     due         entered by the rotation's commit: which volumes, which epochs
     forgotten   everything was looked at; the envelope is a durable file, its leaf in the log
-    scrubbed    no slot holds bytes from then or before: the second envelope and leaf
+    scrubbed    no slot that held bytes of theirs does still: the second envelope and leaf
 
 A crash before a leaf's commit leaves a file that no record names; what is due is issued
 anew, with what is true then. A record under `q` tells that a stage is outstanding.
@@ -11,13 +11,13 @@ anew, with what is true then. A record under `q` tells that a stage is outstandi
 from __future__ import annotations
 
 import datetime as dt
-import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from typing import Literal, Protocol
+from uuid import UUID
 
 import msgspec
 import structlog
@@ -26,7 +26,8 @@ from scrubjay.base.errors import Conflict, Corrupt, Invalid, NotFound, ScrubjayE
 from scrubjay.base.ids import Epoch, VolumeId
 from scrubjay.control.attesting import attests
 from scrubjay.control.births import enter_birth
-from scrubjay.control.destroyed import About, own_certificate
+from scrubjay.control.dates import Ranges, covers
+from scrubjay.control.destroyed import About, digest_meant
 from scrubjay.control.grounds import ScrubbedMedium
 from scrubjay.control.keeper import Change, Keeper
 from scrubjay.control.log import Log, append
@@ -54,10 +55,10 @@ from scrubjay.evidence.strict import decode as decode_strictly
 from scrubjay.evidence.strict import encode as encode_strictly
 from scrubjay.evidence.tiles import Files
 from scrubjay.media.erase import SAMPLED_PAGES
+from scrubjay.media.slots import Backlog
 
 __all__ = ["Certificates", "Issued", "Scrubbing", "enter_due", "envelope_place"]
 
-_DIGEST = re.compile("[0-9a-f]{8,64}")
 _SHOWN_MAX = 20
 _log = structlog.get_logger(__name__)
 
@@ -67,6 +68,10 @@ class Scrubbing(Protocol):
 
     def waits_since(self, at: dt.datetime) -> int | None:
         """Return since which second bytes of a use that had ended by `at` are left; None: none."""
+        ...
+
+    def backlog(self) -> Sequence[Backlog]:
+        """Return since which seconds bytes of a former use are left in slots, used again or not."""
         ...
 
     def media(self) -> Sequence[ScrubbedMedium]:
@@ -147,6 +152,8 @@ class Certificates:
         self._lock = threading.Lock()
         self._refused: dict[bytes, str] = {}
         """What was said of each certificate that was refused: it is said once."""
+        self._waits: dict[bytes, Ranges | None] = {}
+        """Since when slots wait that held bytes of what each is about, once all is cleared."""
         self._dropped: dict[bytes, dt.datetime] = {}
         """When each that is due was first seen to be: the sink has dropped its epoch by then."""
 
@@ -173,16 +180,14 @@ class Certificates:
     def go_on(self) -> bool:
         """Issue second stages as far as can be; return whether others are still to come."""
         with self._lock:
-            oldest_s = self._scrubbing.waits_since(self._keeper.now())
-            for each in self._outstanding():
-                issued_at = each.record.issued_at
-                if issued_at is None:
-                    continue
-                if oldest_s is not None and oldest_s <= issued_at.timestamp():
-                    return True  # those behind it are of later rotations
-                if not self._attempt(self._finished, each):
-                    return True
-        return False
+            with self._keeper.reading() as view:
+                # These before the slots: what is cleared away in between waits there by then.
+                uncleared = frozenset(each.volume for _, each in view.remains())
+            dates = [each.since_s for each in self._scrubbing.backlog()]
+            finish = partial(self._finished, uncleared=uncleared, dates=dates)
+            issued = [each for each in self._outstanding() if each.record.issued_at is not None]
+            finished = [self._attempt(finish, each) for each in issued]
+        return not all(finished)
 
     def enter_missing(self, volumes: Sequence[VolumeId]) -> None:
         """Have certificates be due for volumes that a version without any has forgotten."""
@@ -291,16 +296,39 @@ class Certificates:
                 change.put(due.key, encode(record))
         return Issued(due.key, record)
 
-    def _finished(self, each: Issued) -> bool:
-        """Issue a second stage where it can be; return whether nothing is to come."""
-        issued_at = each.record.issued_at
-        with self._keeper.reading() as view:
-            if issued_at is None or not _is_cleared(view, each.record):
-                return False
-        if self._scrubbing.waits_since(issued_at) is not None:
+    def _finished(self, each: Issued, *, uncleared: Container[UUID], dates: Sequence[int]) -> bool:
+        """Issue a second stage where it can be; return whether nothing is to come.
+
+        Nothing is left of the volumes but their birth records, and each slot that ever held
+        bytes of theirs was overwritten since (dates.py).
+        """
+        record = each.record
+        assert record.issued_at is not None, "it has its first stage"
+        if any(volume in uncleared for volume in record.volumes):
+            return False
+        if each.key not in self._waits:  # from here on it never changes
+            self._waits[each.key] = self._dates_of(record)
+        ranges = self._waits[each.key]
+        if ranges is None:  # freed by an earlier version: any slot may be theirs
+            waits = self._scrubbing.waits_since(record.issued_at) is not None
+        else:
+            waits = covers(ranges, dates)
+        if waits:
             return False
         self._issue_scrubbed(each)
+        del self._waits[each.key]
         return True
+
+    def _dates_of(self, record: CertificateRecord) -> Ranges | None:
+        """Return since when slots wait that held bytes of its volumes; None: nobody knows."""
+        dates: Ranges = ()
+        with self._keeper.reading() as view:
+            for volume in record.volumes:
+                since = ended(view.birth_record(VolumeId(volume))).slots_since
+                if since is None:
+                    return None
+                dates = (*dates, *since)
+        return dates
 
     def _issue_scrubbed(self, each: Issued) -> None:
         record, media = each.record, self._scrubbing.media()
@@ -366,13 +394,7 @@ class Certificates:
         Conflict where there are several, or where a volume has none yet.
         """
         with self._keeper.reading() as view:
-            reference = own_certificate(view, reference) or reference
-        if not _DIGEST.fullmatch(reference):
-            raise NotFound(
-                f"certificate {reference[:80]!r}: expected 8 to 64 hexadecimal digits",
-                hint="or a volume's id; by its name: scrubjay certificate list --volume NAME",
-            )
-        with self._keeper.reading() as view:
+            reference = digest_meant(view, reference)
             keys = {key for _, key in view.scan(named_key(reference))}
             if len(keys) > 1:
                 raise Conflict(
@@ -463,11 +485,6 @@ def _looked(medium: ScrubbedMedium, at: dt.datetime, slots: int) -> Looked:
         f" back {read}, or to its end by the ciphertext of a later volume"
     )
     return Looked("medium", str(medium.id), method, at, slots, slots, 0)
-
-
-def _is_cleared(view: View, record: CertificateRecord) -> bool:
-    """Whether nothing is left of the volumes but their birth records."""
-    return not any(each.volume in record.volumes for _, each in view.remains())
 
 
 def _note_certificate(change: Change, volume: VolumeId, digest: str) -> None:

@@ -10,11 +10,13 @@ to be scrubbed since they were given back.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import msgspec
 
 from scrubjay.base.ids import LineageNo, Slot, TenantNo, VolumeId
+from scrubjay.control.dates import with_dates
 from scrubjay.control.directory import unpack_group
 from scrubjay.control.keeper import Change, Keeper
 from scrubjay.control.records import (
@@ -28,6 +30,7 @@ from scrubjay.control.records import (
     peaks_key,
     remains_key,
     stripes_prefix,
+    volume_key,
 )
 from scrubjay.keys import path
 
@@ -56,8 +59,9 @@ class _Slice:
     def stage(self, change: Change) -> None:
         """Stage it: slots wait to be scrubbed since the forgetting, from which that is promised."""
         for lineage, remains, slots in self.slots:
-            change.release_slots(lineage, slots, since_s=int(remains.forgotten_at.timestamp()))
-            _count(change, VolumeId(remains.volume), len(slots))
+            forgotten_s = int(remains.forgotten_at.timestamp())
+            dates = change.release_slots(lineage, slots, since_s=forgotten_s)
+            _note(change, VolumeId(remains.volume), slots=len(slots), dates=dates)
         for key in self.keys:
             change.delete(key)
 
@@ -115,9 +119,20 @@ class Clearing:
         return True
 
 
-def _count(change: Change, volume: VolumeId, slots: int) -> None:
-    """Note in how many slots a volume's bytes were, for its certificate."""
+def _note(change: Change, volume: VolumeId, *, slots: int, dates: Iterable[int]) -> None:
+    """Note in how many slots a volume's bytes were, and since when they wait, for its certificate.
+
+    Of an ephemeral one that lives on it is noted with the volume, for a later end.
+    """
     birth = change.birth_record(volume)
-    if birth.destruction is not None:
-        end = msgspec.structs.replace(birth.destruction, slots=birth.destruction.slots + slots)
+    end = birth.destruction
+    if end is not None:
+        since = None if end.slots_since is None else with_dates(end.slots_since, dates)
+        end = msgspec.structs.replace(end, slots=end.slots + slots, slots_since=since)
         change.put(birth_key(volume), encode(msgspec.structs.replace(birth, destruction=end)))
+        return
+    record = change.volume(volume)
+    if record.slots_since is not None:
+        since = with_dates(record.slots_since, dates)
+        renewed = msgspec.structs.replace(record, slots_since=since)
+        change.put(volume_key(volume), encode(renewed))

@@ -6,6 +6,7 @@ destroyed them, for 30 days. A tenant's record outlives it, name and all.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from scrubjay.base.errors import Conflict, NotFound
@@ -16,7 +17,9 @@ from scrubjay.control.operations import KEPT, Operations
 from scrubjay.control.records import CertificateRecord
 from scrubjay.control.view import View
 
-__all__ = ["About", "Destroyed", "own_certificate"]
+__all__ = ["About", "Destroyed", "digest_meant"]
+
+_DIGEST = re.compile("[0-9a-f]{8,64}")
 
 About = Callable[[CertificateRecord], bool]
 """Whether a certificate is about what was asked for."""
@@ -80,22 +83,32 @@ class Destroyed:
             return any(birth.tenant in tenants for birth in births)
 
 
-def own_certificate(view: View, reference: str) -> str | None:
-    """Return the digest of the certificate of a volume's own end; None where this is no id.
+def digest_meant(view: View, reference: str) -> str:
+    """Return the digest of a certificate, or its beginning, that a reference means.
 
-    An id is told from a digest by its hyphens. NotFound for a volume that never was, Conflict
-    for one that lives, or whose certificate is not issued yet.
+    The id of a volume, which has hyphens, means the certificate of its end. NotFound for a
+    volume that never was and for what is neither, Conflict for a volume that lives, or whose
+    certificate is not issued yet.
     """
     volume = as_id(reference)
-    if volume is None or str(volume) != reference.lower():
-        return None
-    end = _end_of(view, VolumeId(volume))
-    if not end:
+    if volume is not None and str(volume) == reference.lower():
+        return _issued(view, VolumeId(volume))
+    if not _DIGEST.fullmatch(reference):
+        raise NotFound(
+            f"certificate {reference[:80]!r}: expected 8 to 64 hexadecimal digits",
+            hint="or a volume's id; by its name: scrubjay certificate list --volume NAME",
+        )
+    return reference
+
+
+def _issued(view: View, volume: VolumeId) -> str:
+    digest = _end_of(view, volume)
+    if not digest:
         raise Conflict(
-            f"volume {volume}: forgotten, its certificate is not issued yet",
+            f"volume {volume}: destroyed, its certificate is not issued yet",
             hint="ask again in some seconds; what keeps it waiting: scrubjay pool status",
         )
-    return end
+    return digest
 
 
 def _end_of(view: View, volume: VolumeId) -> str:

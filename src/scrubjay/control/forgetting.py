@@ -21,7 +21,7 @@ from __future__ import annotations
 import datetime as dt
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -55,11 +55,10 @@ from scrubjay.control.records import (
     remains_key,
     volume_key,
 )
+from scrubjay.control.rotating import Rotating
 from scrubjay.control.view import View
 from scrubjay.control.volumes import Volume, Volumes, resolve_volume
 from scrubjay.keys import path
-from scrubjay.sinks.keeper import EpochKeeper
-from scrubjay.sinks.sink import Sink
 
 __all__ = ["Forgetting"]
 
@@ -71,6 +70,8 @@ _WAIT_MAX_S = 60.0
 """Volumes decided meanwhile are ended within this time, though they are forgotten later."""
 _BATCH_MAX = 1024
 """Volumes per rotation: a commit that fits in memory, and others wait for."""
+_Undropped = tuple[uuid.UUID, VolumeId, DestructionRecord]
+"""An operation, its volume, and how that ended."""
 _log = structlog.get_logger(__name__)
 
 
@@ -98,7 +99,7 @@ class Forgetting:
     def __init__(
         self,
         keeper: Keeper,
-        sink: Sink,
+        rotating: Rotating,
         *,
         volumes: Volumes,
         attachments: Attachments,
@@ -112,26 +113,21 @@ class Forgetting:
         self._attachments = attachments
         self._operations = operations
         self._clock = clock
-        self._sink = sink
-        self._epochs = EpochKeeper(
-            sink,
-            sink_id=keeper.pool.sink_id,
-            pool_id=keeper.pool.pool_id,
-            entropy=keeper.entropy,
-        )
+        self._rotating = rotating
         self._clearing = Clearing(keeper)
         self._deciding = Crowd(self._decide_all)
         self._closings = Closings(
             keeper, attachments, operations, certificates=certificates, take_out=_take_out
         )
-        self._undropped: list[tuple[uuid.UUID, VolumeId, DestructionRecord]] = []
+        self._undropped: list[_Undropped] = []
         """Committed (by operation), but the sink has not yet dropped the old epoch."""
         self.trouble = ""
         """Why what is pending has to wait; "" where nothing is known to be wrong."""
         self._unreported = True
         """Certificates may be due: of an earlier daemon, or some that were refused."""
         self._wake = threading.Event()
-        attachments.on_left = self._wake.set
+        attachments.on_left = rotating.on_asked = self._wake.set
+        rotating.on_dropped.append(self._closings.dropped)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="forgetting")
         self._last_ns = clock.monotonic_ns() - _INTERVAL_NS
@@ -188,7 +184,7 @@ class Forgetting:
                 self._closings.recover(view)
                 undone = bool(self._closings.undone(view))
             try:
-                self._settle()
+                self._rotating.settle()
                 self._report()
             except Unavailable as error:
                 _log.error("forgetting.waits", error=error.message, hint=error.hint)
@@ -233,17 +229,23 @@ class Forgetting:
         self._thread.join()
 
     def carry_out(self) -> None:
-        """Forget everything that is decided, in one rotation or none."""
+        """Forget everything that is decided, in one rotation or none; what is purged as well."""
         with self._keeper.rotating:
             with self._keeper.reading() as view:  # raises where the pool has stopped
                 doomed = view.forgettings()
             ended = self._end_all(doomed[:_BATCH_MAX])
             closing = self._closings.ended()
-            self._settle()
-            if (ended or closing) and not self._wait_s():
-                self._rotate(ended, closing)
-                self._settle()
+            due = _Ends(self._keeper, self._closings, ended, closing) if ended or closing else None
+            known = self.pending()
+            try:
+                self._rotating.carry_out(due, is_urgent=lambda: self._is_urgent(known))
+            finally:
+                self._undropped += due.done if due else []
             self._report()
+
+    def _is_urgent(self, known: int) -> bool:
+        """Tell whether a rotation is to go on now: one more is decided, or the daemon ends."""
+        return self._stopping.is_set() or self.pending() > known
 
     def clear(self) -> bool:
         """Enter some ends of closed tenants' volumes, or free some slots; whether there is more."""
@@ -260,13 +262,14 @@ class Forgetting:
     def _turn(self) -> float | None:
         """Do what is due; return for how many seconds to wait, None until there is more."""
         try:
-            waiting = self._unreported or self.pending() > 0
+            waiting = self._unreported or self._rotating.asked or self.pending() > 0
             pause_s = max(0, self._last_ns + _INTERVAL_NS - self._clock.monotonic_ns()) / 1e9
             if waiting and not pause_s:
                 self._last_ns = self._clock.monotonic_ns()
                 self.carry_out()
                 waiting = self._unreported or self.pending() > 0
-                pause_s = _RETRY_S if self._unreported else min(self._wait_s(), _WAIT_MAX_S)
+                wait_s = min(self._rotating.wait_s(), _WAIT_MAX_S)
+                pause_s = _RETRY_S if self._unreported else wait_s
             if self.clear():
                 return 0
         except ScrubjayError as error:
@@ -277,20 +280,8 @@ class Forgetting:
             self.trouble = f"{type(error).__name__}, see the daemon's log"
             _log.exception("forgetting.broke")
             return _RETRY_S
-        self.trouble = self._certificates.trouble
+        self.trouble = self._certificates.trouble or self._rotating.trouble
         return pause_s if waiting else None
-
-    def _wait_s(self) -> float:
-        """Return for how long the sink cannot afford a rotation; the epoch counts them."""
-        with self._keeper.reading() as view:
-            age = self._keeper.now() - view.pool().created_at
-        rotations = self._keeper.epoch - 1
-        wait_s = self._sink.budget().wait_s(
-            rotations=rotations, age_s=max(0.0, age.total_seconds())
-        )
-        if wait_s:
-            _log.info("forgetting.waits_for_budget", wait_s=round(wait_s), rotations=rotations)
-        return wait_s
 
     def _decide_all(self, wishes: Sequence[_Wish]) -> list[uuid.UUID | ScrubjayError]:
         """Decide what was asked for at once in one commit; one that is refused harms no other."""
@@ -376,39 +367,6 @@ class Forgetting:
             return doomed
         return msgspec.structs.replace(doomed, exporter=ending, exporter_at=self._keeper.now())
 
-    def _rotate(self, doomed: Iterable[ForgettingRecord], closing: Iterable[ClosingRecord]) -> None:
-        """Commit a pool without them, under a new epoch."""
-        before = self._keeper.epoch
-        after = self._epochs.prepare(before)
-        now = self._keeper.now()
-        done: list[tuple[uuid.UUID, VolumeId, DestructionRecord]] = []
-        with self._keeper.naming(frees=True) as change:
-            paths = []
-            for each in doomed:
-                lost, end = _take_out(change, each, now, before=before, after=after)
-                paths.append(lost)
-                done.append((uuid.UUID(each.operation), VolumeId(each.volume), end))
-            paths += [
-                self._closings.take_out(change, tenant, before=before, after=after)
-                for tenant in closing
-            ]
-            change.forget(paths, epoch=after, epoch_key=self._epochs.key(after))
-            gone = [volume for _, volume, _ in done]
-            enter_due(change, gone, before=before, after=after, now=now)
-            change.index_as(
-                lambda index, generation: index.remove_volumes(gone, generation=generation)
-            )
-        self._undropped += done
-
-    def _settle(self) -> None:
-        """Have the sink hold the pool's epoch alone; only then is anything forgotten.
-
-        It also undoes a rotation that raised before its commit. One whose commit nobody
-        knows of has stopped the pool, and then this is not reached.
-        """
-        self._epochs.settle(self._keeper.epoch)
-        self._closings.dropped(self._keeper.epoch)
-
     def _report(self) -> None:
         """Have certificates issued for what is forgotten, and end the operations of those.
 
@@ -443,6 +401,45 @@ class Forgetting:
         }
 
 
+class _Ends:
+    """What is ended, and due to be forgotten."""
+
+    def __init__(
+        self,
+        keeper: Keeper,
+        closings: Closings,
+        doomed: Sequence[ForgettingRecord],
+        closing: Sequence[ClosingRecord],
+    ) -> None:
+        self._keeper = keeper
+        self._closings = closings
+        self._doomed = doomed
+        self._closing = closing
+        self._staged: list[_Undropped] = []
+        self.done: list[_Undropped] = []
+        """How volumes ended, as of a commit."""
+
+    def stage(self, change: Change, *, before: Epoch, after: Epoch) -> list[path.Path]:
+        """Stage that volumes and tenants end; return what is to be forgotten."""
+        now, self._staged, paths = self._keeper.now(), [], []
+        for each in self._doomed:
+            lost, end = _take_out(change, each, now, before=before, after=after)
+            paths.append(lost)
+            self._staged.append((uuid.UUID(each.operation), VolumeId(each.volume), end))
+        paths += [
+            self._closings.take_out(change, tenant, before=before, after=after)
+            for tenant in self._closing
+        ]
+        gone = [volume for _, volume, _ in self._staged]
+        enter_due(change, gone, before=before, after=after, now=now)
+        change.index_as(lambda index, generation: index.remove_volumes(gone, generation=generation))
+        return paths
+
+    def committed(self) -> None:
+        """Hear that it is durable."""
+        self.done = self._staged
+
+
 def _by_volume(
     wanted: Sequence[ForgettingRecord], records: Sequence[ForgettingRecord]
 ) -> list[ForgettingRecord]:
@@ -468,8 +465,9 @@ def _take_out(
         ledger_root=ledger.root().hex(),
         exporter=doomed.exporter or "not attached",
         exporter_at=doomed.exporter_at and max(doomed.exporter_at, decided_at),
-        dead_since=dead_since(change, volume, attached=bool(doomed.exporter)),
+        dead_since=dead_since(change, volume, attached=bool(doomed.exporter), now=now),
         purges_missed=volume.purge.missed if volume.purge else 0,
+        slots_since=volume.slots_since,
     )
     remains = RemainsRecord(
         tenant=volume.tenant, volume=gone, forgotten_at=now, scrub_first=doomed.scrub_first

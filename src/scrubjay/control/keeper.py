@@ -120,6 +120,12 @@ class Keeper:
                 yield change
             self._follow(change)
 
+    def rehearse(self, stage: Callable[[Change], None]) -> None:
+        """Stage a change that frees, and undo it; raises what would keep it from a commit."""
+        with contextlib.suppress(_FitsError), self.naming(frees=True) as change:
+            change.staged.on_fit(_undo)
+            stage(change)
+
     def remember(self) -> None:
         """Write down how far the pool has come, so that an older copy of it is refused."""
         self.index.remember(self._pool.generation)
@@ -153,6 +159,14 @@ class Keeper:
             # The pool is durable, so what was asked for is done.
             self._stale = True
             _log.warning("catalog.behind", error=error.message)
+
+
+class _FitsError(Exception):
+    """What was rehearsed would have been committed."""
+
+
+def _undo() -> None:
+    raise _FitsError
 
 
 class Change(View):
@@ -189,9 +203,18 @@ class Change(View):
         """Lease up to `count` slots, at least one; NoSpace when there is none."""
         return self._staged.lease_slots(lineage, count)
 
-    def release_slots(self, lineage: LineageNo, slots: Sequence[Slot], *, since_s: int = 0) -> None:
-        """Free slots of a lineage, whose use ended at `since_s`: leased again once durable."""
-        self._staged.release_slots(lineage, slots, since_s=since_s)
+    def is_clean(self, slot: Slot) -> bool:
+        """Tell whether a leased slot holds no bytes of a former use."""
+        return self._staged.is_clean(slot)
+
+    def release_slots(
+        self, lineage: LineageNo, slots: Sequence[Slot], *, since_s: int = 0
+    ) -> frozenset[int]:
+        """Free slots of a lineage, whose use ended at `since_s`: leased again once durable.
+
+        Return since when they wait to be scrubbed: an earlier date of one stays.
+        """
+        return self._staged.release_slots(lineage, slots, since_s=since_s)
 
     def filled_slots(self, lineage: LineageNo, slots: Sequence[Slot]) -> None:
         """Note that slots of a lineage were written to the end."""
@@ -219,6 +242,14 @@ class Change(View):
             except Forgotten:
                 return False
             return True
+
+    def take_out(self, paths: Iterable[Path]) -> None:
+        """Take paths out of the tree, under the same epoch: the next rotation forgets them (I3)."""
+        with self._tree() as tree:
+            before = tree.root
+            root = tree.forget(paths, self._census())
+            if root is not before:
+                self._staged.set_root(root)
 
     def forget(self, paths: Iterable[Path], *, epoch: Epoch, epoch_key: bytes) -> None:
         """Take paths out of the tree and rotate to a new epoch of the sink (I3)."""

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
+from dataclasses import replace
 
 import msgspec
 
 from scrubjay.base.errors import Conflict, Invalid
 from scrubjay.base.ids import BranchNo, Entry, LineageNo, SegmentId, Slot, TenantNo, VolumeId
+from scrubjay.control.dates import with_dates
 from scrubjay.control.directory import (
     COMMITMENT_BYTES,
     Group,
@@ -37,6 +39,7 @@ from scrubjay.control.records import (
     lineage_key,
     volume_key,
 )
+from scrubjay.control.said import believed, oldest_of
 from scrubjay.control.stripes import Waiting, await_forgetting, left_of, read_waiting
 from scrubjay.control.view import View
 from scrubjay.engine.lessor import GROUP_SEGMENTS, Attachment, Checkpoint, Grant, Purged
@@ -62,6 +65,8 @@ class Leases:
             lineage = view.lineage(LineageNo(record.lineage))
             within_s = view.policy().purge_within_s
         last, waiting = record.checkpoint, record.purge and record.purge.waiting_since
+        if waiting and waiting > self._keeper.now():
+            waiting = oldest_of(record, self._keeper.now())
         return Attachment(
             volume=volume,
             name=record.name,
@@ -73,6 +78,7 @@ class Leases:
             next_segment=SegmentId(lineage.next_segment),
             purge_within_s=within_s,
             waiting_since_s=int(waiting.timestamp()) if waiting else 0,
+            created_s=max(int(record.created_at.timestamp()), 0),
         )
 
     def lease(
@@ -91,7 +97,7 @@ class Leases:
             lineage = change.lineage(lineage_no)
             if above + 1 < lineage.next_segment:
                 ids = range(max(above + 1, 1), lineage.next_segment)
-                return _grants(change, record, ids)
+                return _told_clean(change, _grants(change, record, ids))
             if above + 1 > lineage.next_segment:
                 raise Conflict(
                     f"volume {record.name}: knows segment {above}, "
@@ -101,7 +107,7 @@ class Leases:
             ids = range(lineage.next_segment, lineage.next_segment + len(slots))
             grown = msgspec.structs.replace(lineage, next_segment=ids.stop)
             change.put(lineage_key(lineage_no), encode(grown))
-            return _enter(change, record, ids, slots)
+            return _told_clean(change, _enter(change, record, ids, slots))
 
     def group(self, volume: VolumeId, epoch: int, group: int) -> Sequence[Grant]:
         """Return the grants of the segments of a group that were born."""
@@ -111,14 +117,15 @@ class Leases:
             lineage = change.lineage(LineageNo(record.lineage))
             ids = segment_range(group)
             born = range(max(ids.start, 1), min(ids.stop, lineage.next_segment))
-            return _grants(change, record, born) if born else []
+            return _told_clean(change, _grants(change, record, born)) if born else []
 
     def commit(
         self, volume: VolumeId, epoch: int, checkpoint: Checkpoint, *, freed: Sequence[SegmentId]
     ) -> int:
         """Name a checkpoint and free the slots of `freed`; the same again changes nothing.
 
-        A segment in `freed` that has no slot any more is passed over. From here on nobody is
+        A segment in `freed` that has no slot any more is passed over; Invalid for one that was
+        never leased. From here on nobody is
         granted a key of it, nor of what was purged (I3). Returns how much of the pool is free,
         in percent.
         """
@@ -129,6 +136,7 @@ class Leases:
                     f"volume {record.name}: checkpoint at {checkpoint.flushed}, "
                     f"expected at least {record.checkpoint.flushed}"
                 )
+            checkpoint = believed(change, record, checkpoint, freed=freed, now=self._keeper.now())
             named = CheckpointRecord(
                 root=checkpoint.root,
                 flushed=checkpoint.flushed,
@@ -136,14 +144,20 @@ class Leases:
                 live_sectors=checkpoint.live_sectors,
             )
             _fill(change, record, checkpoint.filled)
-            _free(change, record, freed)
+            dates = _free(change, record, freed)
             if record.keys == "tree":  # of others the keys are gone already, with the exporter's
-                await_forgetting(change, LineageNo(record.lineage), checkpoint.purged, freed)
+                purged = checkpoint.purged or Purged()
+                await_forgetting(change, LineageNo(record.lineage), purged, freed)
             purge = _told(checkpoint.purged, self._keeper.now(), before=record.purge)
-            if record.purge and purge.moved_bytes < record.purge.moved_bytes:  # a reset began anew
-                tenant = TenantNo(record.tenant)
-                add_ended(change, tenant, moved_bytes=record.purge.moved_bytes)
-            renewed = msgspec.structs.replace(record, checkpoint=named, purge=purge)
+            before = record.purge
+            if before and purge and purge.moved_bytes < before.moved_bytes:  # a reset began anew
+                add_ended(change, TenantNo(record.tenant), moved_bytes=before.moved_bytes)
+            since = record.slots_since
+            if since is not None:
+                since = with_dates(since, dates)
+            renewed = msgspec.structs.replace(
+                record, checkpoint=named, purge=purge, slots_since=since
+            )
             change.put(volume_key(volume), encode(renewed))
         return self._keeper.free_percent
 
@@ -229,6 +243,13 @@ def _grants(change: Change, record: VolumeRecord, ids: range) -> list[Grant]:
     return grants
 
 
+def _told_clean(change: Change, grants: list[Grant]) -> list[Grant]:
+    """Have grants say in which slots nothing of a former use has to be written over."""
+    return [
+        replace(each, clean=each.slot is not None and change.is_clean(each.slot)) for each in grants
+    ]
+
+
 def _fill(change: Change, record: VolumeRecord, filled: Sequence[SegmentId]) -> None:
     """Note which slots hold nothing of a former use any more."""
     lineage = LineageNo(record.lineage)
@@ -242,7 +263,8 @@ def _fill(change: Change, record: VolumeRecord, filled: Sequence[SegmentId]) -> 
         change.filled_slots(lineage, held)
 
 
-def _free(change: Change, record: VolumeRecord, freed: Sequence[SegmentId]) -> None:
+def _free(change: Change, record: VolumeRecord, freed: Sequence[SegmentId]) -> frozenset[int]:
+    """Free the slots of segments; return since when they wait to be scrubbed."""
     lineage = LineageNo(record.lineage)
     slots = []
     for number, segments in by_group(freed).items():
@@ -255,12 +277,18 @@ def _free(change: Change, record: VolumeRecord, freed: Sequence[SegmentId]) -> N
                 slots.append(slot)
                 group.slots[segment % GROUP_SEGMENTS] = None
         change.put(directory_key(lineage, number), group.pack())
-    if slots:
-        change.release_slots(lineage, slots)
+    return change.release_slots(lineage, slots) if slots else frozenset()
 
 
-def _told(purged: Purged, now: dt.datetime, *, before: PurgeRecord | None) -> PurgeRecord:
-    """Return what a checkpoint says; what was missed before stays missed, and told."""
+def _told(
+    purged: Purged | None, now: dt.datetime, *, before: PurgeRecord | None
+) -> PurgeRecord | None:
+    """Return what a checkpoint says; what was missed before stays missed, and told.
+
+    One that says nothing leaves what is known.
+    """
+    if purged is None:
+        return before
     since = at(purged.waiting_since_s * 1_000_000_000) if purged.waiting_since_s else None
     return PurgeRecord(
         told_at=now,

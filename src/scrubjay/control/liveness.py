@@ -48,13 +48,16 @@ class Liveness:
             folder.chmod(folder.stat().st_mode & 0o7777 | 0o011)
 
     def attached(self, volume: VolumeId) -> bool:
-        """Return whether an exporter serves the volume."""
+        """Return whether an exporter serves the volume.
+
+        Asked by a shared lock, which its own is seen by, and another who asks is not.
+        """
         try:
             lock = os.open(self.lock_path(volume), os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
         finally:

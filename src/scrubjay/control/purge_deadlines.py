@@ -52,7 +52,7 @@ def _note(
         stands = status.standing(change, found.items())
         for volume, due_at in _untold(found.items(), stands):
             record = found[volume]
-            since = status.inside(volume, record)
+            since = status.inside(change, volume, record)
             before = record.purge or PurgeRecord(told_at=record.created_at, waiting_since=since)
             purge = msgspec.structs.replace(before, missed=before.missed + 1, missed_due=due_at)
             change.put(volume_key(volume), encode(msgspec.structs.replace(record, purge=purge)))

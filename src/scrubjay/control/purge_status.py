@@ -19,6 +19,9 @@ from scrubjay.control.view import View
 
 __all__ = ["PoolPurge", "PurgeStatus", "VolumePurge", "dead_since", "given_up", "within"]
 
+_SET_BACK = dt.timedelta(minutes=1)
+"""By so much clocks are set back every day; a date within it is taken as it is."""
+
 
 @dataclass(frozen=True, slots=True)
 class VolumePurge:
@@ -66,7 +69,8 @@ class PurgeStatus:
     def of(self, volume: VolumeId) -> VolumePurge:
         """Return how a volume stands."""
         with self._keeper.reading() as view:
-            return self._of(view, volume, view.volume(volume), given_up(view))
+            now = self._keeper.now()
+            return self._of(view, volume, view.volume(volume), given_up(view, now))
 
     def every(self) -> dict[VolumeId, VolumePurge]:
         """Return how each volume stands whose end is not decided."""
@@ -77,7 +81,7 @@ class PurgeStatus:
         self, view: View, volumes: Iterable[tuple[VolumeId, VolumeRecord]]
     ) -> dict[VolumeId, VolumePurge]:
         """Return how each of these stands whose end is not decided, as a view has it."""
-        dates = given_up(view)
+        dates = given_up(view, self._keeper.now())
         return {
             volume: self._of(view, volume, record, dates)
             for volume, record in volumes
@@ -108,9 +112,10 @@ class PurgeStatus:
         with self._keeper.reading() as view:
             return purge_totals(view)
 
-    def inside(self, volume: VolumeId, record: VolumeRecord) -> dt.datetime | None:
+    def inside(self, view: View, volume: VolumeId, record: VolumeRecord) -> dt.datetime | None:
         """Return since when something may be dead in a volume that it has not given up."""
-        return _inside(record, lambda: self._liveness.attached(volume))
+        now = self._keeper.now()
+        return _inside(view, record, lambda: self._liveness.attached(volume), now)
 
     def _of(
         self,
@@ -119,7 +124,7 @@ class PurgeStatus:
         record: VolumeRecord,
         dates: dict[LineageNo, dt.datetime],
     ) -> VolumePurge:
-        outside, inside = dates.get(LineageNo(record.lineage)), self.inside(volume, record)
+        outside, inside = dates.get(LineageNo(record.lineage)), self.inside(view, volume, record)
         since = min((each for each in (outside, inside) if each), default=None)
         due_at = since + within(view) if since else None
         if since is None:
@@ -139,14 +144,17 @@ class PurgeStatus:
         )
 
 
-def dead_since(view: View, record: VolumeRecord, *, attached: bool) -> dt.datetime | None:
+def dead_since(
+    view: View, record: VolumeRecord, *, attached: bool, now: dt.datetime
+) -> dt.datetime | None:
     """Return since when the oldest may be dead in a volume that is about to be forgotten whole.
 
     `attached` says whether its exporter was there for as long as the volume lived. None:
     everything that was ever dead in it is forgotten already.
     """
     lineage = LineageNo(record.lineage)
-    dates = (_inside(record, lambda: attached), given_up(view, of=lineage).get(lineage))
+    outside = given_up(view, now, of=lineage).get(lineage)
+    dates = (_inside(view, record, lambda: attached, now), outside)
     return min((each for each in dates if each), default=None)
 
 
@@ -155,22 +163,54 @@ def within(view: View) -> dt.timedelta:
     return dt.timedelta(seconds=view.policy().purge_within_s)
 
 
-def given_up(view: View, *, of: LineageNo | None = None) -> dict[LineageNo, dt.datetime]:
-    """Return since when the oldest is dead that each lineage has given up, where it is data."""
+def given_up(
+    view: View, now: dt.datetime, *, of: LineageNo | None = None
+) -> dict[LineageNo, dt.datetime]:
+    """Return since when the oldest is dead that each lineage has given up, where it is data.
+
+    A date that is still to come, the clock having been set back, counts as the volume's birth.
+    """
+    now_s, latest_s = int(now.timestamp()), int((now + _SET_BACK).timestamp())
     oldest: dict[LineageNo, int] = {}
+    wrong: set[LineageNo] = set()
     for lineage, _, waiting in every_waiting(view, of=of):
-        if waiting.since_s:
-            oldest[lineage] = min(oldest.get(lineage, waiting.since_s), waiting.since_s)
-    return {lineage: at(since_s * 1_000_000_000) for lineage, since_s in oldest.items()}
+        if waiting.since_s > latest_s:
+            wrong.add(lineage)
+        elif waiting.since_s:
+            since_s = min(waiting.since_s, now_s)
+            oldest[lineage] = min(oldest.get(lineage, since_s), since_s)
+    dates = {lineage: at(since_s * 1_000_000_000) for lineage, since_s in oldest.items()}
+    return dates | _born(view, wrong, now)
 
 
-def _inside(record: VolumeRecord, attached: Callable[[], bool]) -> dt.datetime | None:
+def _born(view: View, lineages: set[LineageNo], now: dt.datetime) -> dict[LineageNo, dt.datetime]:
+    """Return when the volumes of lineages were made; the pool, where a volume is no more."""
+    if not lineages:
+        return {}
+    made = {LineageNo(record.lineage): record.created_at for _, record in view.volumes()}
+    first = view.pool().created_at
+    return {lineage: min(made.get(lineage, first), now) for lineage in lineages}
+
+
+def _inside(
+    view: View, record: VolumeRecord, attached: Callable[[], bool], now: dt.datetime
+) -> dt.datetime | None:
     """Return since when something may be dead in a volume that it has not given up."""
+    since = _said(view, record, attached)
+    if since is None or since <= now:
+        return since
+    return min(now if since <= now + _SET_BACK else record.created_at, now)
+
+
+def _said(view: View, record: VolumeRecord, attached: Callable[[], bool]) -> dt.datetime | None:
     told = record.purge
     if record.keys == "memory" and not attached():
         return None  # its keys ended with its exporter
     if told is None:  # never committed, or by a version that did not purge
-        return record.created_at if record.checkpoint.root else None
+        if record.checkpoint.root:
+            return record.created_at
+        leased = view.lineage(LineageNo(record.lineage)).next_segment > 1
+        return record.created_at if leased and not attached() else None  # its log may know more
     if told.waiting_since or record.checkpoint.clean or attached():
         return told.waiting_since
     return told.told_at  # it ended without a last checkpoint: the log may know more

@@ -2,29 +2,30 @@
 
     given up    one commit of a checkpoint: a record under `o`; its exporter has no key of it
                 any more, and from here on nobody is granted one
-    prepared    the sink holds the next epoch beside the old one
-    committed   one commit: the tree of keys without these stripes, under the new epoch
-    dropped     the sink has destroyed the old epoch: only now they are forgotten
+    cut         slices, a commit each: the tree of keys without them, under the old epoch
+    rotated     the sink has destroyed that epoch (rotating.py): only now they are forgotten
     cleared     one commit: they leave `o`
 
 A crash at any point is finished by forgetting again, which changes nothing where it was
-done. Batches are an hour apart, or as a deadline nears; a sink that rations its rotations
-makes them wait. A deadline that is missed is told once to `on_missed` (purge_deadlines.py), and
-shown for as long as it lasts. A volume that nobody has attached is served for its purging alone.
+done. A rotation is asked for an hour after the last, or sooner as a deadline nears; a sink
+that wears out sets the pace, and what is late does not change it. A deadline that is missed is
+told once to `on_missed` (purge_deadlines.py), and shown for as long as it lasts. A volume that
+nobody has attached is served for its purging alone.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import suppress
 
 import structlog
 
-from scrubjay.base.errors import NotFound, ScrubjayError
-from scrubjay.base.ids import LineageNo, SegmentId, TenantNo, VolumeId
+from scrubjay.base.errors import NoSpace, NotFound, ScrubjayError
+from scrubjay.base.ids import Epoch, LineageNo, SegmentId, TenantNo, VolumeId
 from scrubjay.base.units import STRIPES
+from scrubjay.control.adopting import adopt_freed
 from scrubjay.control.attachments import Attachments
 from scrubjay.control.deadlines import OnPurgeMissed, tell_nobody
 from scrubjay.control.directory import read_group, segment_range
@@ -33,22 +34,28 @@ from scrubjay.control.liveness import Liveness
 from scrubjay.control.purge_deadlines import note_missed_purges
 from scrubjay.control.purge_status import PurgeStatus, given_up, within
 from scrubjay.control.records import stripes_key
+from scrubjay.control.rotating import Rotating
 from scrubjay.control.stripes import ALL_STRIPES, every_waiting, read_waiting
 from scrubjay.control.view import View
 from scrubjay.keys import path
-from scrubjay.sinks.keeper import EpochKeeper
-from scrubjay.sinks.sink import Sink
 
 __all__ = ["Purging"]
 
 _LOOK_S, _LOOKS = 60.0, 24
 """Looks are this far apart at most, and there are so many within a deadline at least."""
 _BATCH = dt.timedelta(hours=1)
-"""Between two batches, unless a deadline is nearer than a sixth of `purge_within`."""
+"""Between two rotations, unless a deadline is nearer than a sixth of `purge_within`."""
+_PACES = 96
+"""So many rotations within a deadline at most, however much is late: a quarter of an hour."""
 _SEGMENTS_MAX = 1024
-"""Per rotation, of those that lose stripes: others wait for its commit (docs/performance.md)."""
+"""In a slice, of those that lose stripes: others wait for its commit (docs/performance.md)."""
+_EVERY = 1 << 63
 _TENDED_MAX = 4
 """Volumes served at a time for their purging alone."""
+_TURNS = 8
+"""An eighth of the deadline is how long one is served while others wait, and how long one that
+could not be served, or had to make room, is left alone."""
+_NEVER = dt.datetime.min.replace(tzinfo=dt.UTC)
 _log = structlog.get_logger(__name__)
 
 _Batch = dict[tuple[LineageNo, int], list[int]]
@@ -61,7 +68,7 @@ class Purging:
     def __init__(
         self,
         keeper: Keeper,
-        sink: Sink,
+        rotating: Rotating,
         *,
         attachments: Attachments,
         liveness: Liveness,
@@ -69,23 +76,25 @@ class Purging:
     ) -> None:
         self.status = PurgeStatus(keeper, liveness)
         self._keeper = keeper
-        self._sink = sink
         self._attachments = attachments
         self._liveness = liveness
         self._on_missed = on_missed
-        self._epochs = EpochKeeper(
-            sink,
-            sink_id=keeper.pool.sink_id,
-            pool_id=keeper.pool.pool_id,
-            entropy=keeper.entropy,
-        )
-        self._undropped: _Batch = {}
-        """Committed, but not known to be dropped by the sink."""
+        self._rotating = rotating
+        self._cut: _Batch = {}
+        """Out of the tree of keys, but not known to be forgotten."""
+        self._cut_under = keeper.epoch
+        """The newest epoch under which any of it was cut."""
         self._tended: dict[VolumeId, dt.datetime] = {}
         """Served for their purging alone, since when."""
+        self._tried: dict[VolumeId, dt.datetime] = {}
+        """Served so, or tried to be, when last; of those that are still due."""
         self._told: dict[VolumeId, tuple[int, int]] = {}
         """(attach epoch, `purge_within` in seconds) of which each exporter was told."""
-        self._last = keeper.now()
+        self._adopted = False
+        self._began = keeper.now()
+        self._rotated: dt.datetime | None = None
+        """When something was forgotten last, by this daemon."""
+        rotating.join(self)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="purging")
 
@@ -103,46 +112,59 @@ class Purging:
     def turn(self) -> None:
         """Do what is due now."""
         try:
-            while self._is_due() and self.carry_out():
-                pass
+            self._adopt()
+            if self._is_due():
+                self._rotating.ask()
         finally:
-            self._tend()
-            note_missed_purges(self._keeper, self.status, self._on_missed)
-            self._tell_within()
+            try:
+                self._tend()
+            finally:  # whatever keeps the rest from being done, what is late is told
+                note_missed_purges(self._keeper, self.status, self._on_missed)
+                self._tell_within()
 
-    def carry_out(self) -> bool:
-        """Forget a batch of what was given up, in one rotation; return whether that was done."""
-        with self._keeper.rotating:
-            self._settle()
+    # --- a passenger of rotations ----------------------------------------------------------
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether something is out of the tree of keys that is not forgotten yet."""
+        return any(map(any, self._cut.values()))
+
+    def cut(self) -> bool:
+        """Take a slice out of the tree of keys, durably; return whether there may be more.
+
+        It leaves the reserve of pages alone, which is for destroys. Where there is no room
+        for stripes, which take some, segments go that are forgotten as a whole.
+        """
+        with self._keeper.reading() as view:
+            batch = _batch(view, but=self._cut, segments_max=_SEGMENTS_MAX)
+        if not batch:
+            return False
+        try:
+            self._take_out(batch)
+        except NoSpace as error:
+            _log.warning("purging.full", error=error.message)
             with self._keeper.reading() as view:
-                batch = _batch(view)
-            if not batch:
-                self._last = self._keeper.now()
-                return False
-            if self._wait_s():
-                return False
-            after = self._epochs.prepare(self._keeper.epoch)
-            with self._keeper.changing(frees=True) as change:
-                paths = [
-                    each
-                    for (lineage, group), masks in batch.items()
-                    for each in _paths(change, lineage, group, masks)
-                ]
-                change.forget(paths, epoch=after, epoch_key=self._epochs.key(after))
-            self._undropped = batch
-            self._settle()
-        _log.info("stripes.forgotten", groups=len(batch), paths=len(paths), epoch=after)
+                self._take_out(_whole(_batch(view, but=self._cut, segments_max=_EVERY)))
+            return False
         return True
 
-    # --- forgetting ------------------------------------------------------------------------
+    def _adopt(self) -> None:
+        """Enter what earlier versions freed; where the pool cannot now, the next turn does."""
+        if self._adopted:
+            return
+        try:
+            adopt_freed(self._keeper)
+        except ScrubjayError as error:
+            _log.warning("stripes.not_adopted", error=error.message)
+        else:
+            self._adopted = True
 
-    def _settle(self) -> None:
-        """Have the sink hold the pool's epoch alone, and let go of what is forgotten by that."""
-        self._epochs.settle(self._keeper.epoch)
-        if not self._undropped:
+    def dropped(self, epoch: Epoch) -> None:
+        """Hear that the sink holds this epoch alone; let go of what is forgotten by that."""
+        if not self._cut or epoch <= self._cut_under:
             return
         with self._keeper.changing(frees=True) as change:
-            for (lineage, group), masks in self._undropped.items():
+            for (lineage, group), masks in self._cut.items():
                 waiting = read_waiting(change, lineage, group)
                 if waiting is None:  # its volume was destroyed
                     continue
@@ -152,23 +174,39 @@ class Purging:
                     change.put(stripes_key(lineage, group), waiting.pack())
                 else:
                     change.delete(stripes_key(lineage, group))
-        self._undropped = {}
+        _log.info("stripes.forgotten", groups=len(self._cut), epoch=epoch)
+        self._cut = {}
+        self._rotated = self._keeper.now()
+
+    def _take_out(self, batch: _Batch) -> None:
+        with self._keeper.changing() as change:
+            change.take_out(
+                each
+                for (lineage, group), masks in batch.items()
+                for each in _paths(change, lineage, group, masks)
+            )
+        self._cut = self._cut | batch  # another one, for the other thread reads it
+        self._cut_under = self._keeper.epoch
 
     def _is_due(self) -> bool:
-        """Tell whether a batch is to be forgotten now."""
-        now = self._keeper.now()
-        if self._undropped or now - self._last >= _BATCH:
-            return True
-        with self._keeper.reading() as view:
-            oldest = min(given_up(view).values(), default=None)
-            return oldest is not None and oldest + within(view) * 5 / 6 <= now
+        """Tell whether to ask for a rotation now.
 
-    def _wait_s(self) -> float:
-        """Return for how long the sink cannot afford a rotation; the epoch counts them."""
+        A sink that wears out is asked for as often as it bears it on average. Near a deadline that
+        may be a third more often; so near that an ordinary day's purging stays with the average.
+        """
+        if self.is_cut:
+            return True
+        now, rest = self._keeper.now(), dt.timedelta(seconds=self._rotating.interval_s)
         with self._keeper.reading() as view:
-            age = self._keeper.now() - view.pool().created_at
-        rotations = self._keeper.epoch - 1
-        return self._sink.budget().wait_s(rotations=rotations, age_s=age.total_seconds())
+            limit = within(view)
+            oldest = min(given_up(view, now).values(), default=None)
+            if oldest is None and (rest or next(every_waiting(view), None) is None):
+                return False  # segments that were never written hurt nobody, and go along
+        if _has_passed(max(_BATCH, rest), self._rotated or self._began, now):
+            return True
+        near, pace = (limit * 23 / 24, rest * 3 / 4) if rest else (limit * 5 / 6, limit / _PACES)
+        hurried = self._rotated is None or _has_passed(pace, self._rotated, now)
+        return oldest is not None and oldest + near <= now and hurried
 
     def _run(self) -> None:
         while not self._stopping.wait(self._pause_s()):
@@ -176,6 +214,8 @@ class Purging:
                 self.turn()
             except ScrubjayError as error:
                 _log.error("purging.failed", error=error.message, hint=error.hint)
+            except Exception:  # noqa: BLE001 - one volume's trouble must not end it for all others
+                _log.exception("purging.broke")
 
     def _pause_s(self) -> float:
         """Return when to look again: often enough that a short deadline is not missed by it."""
@@ -186,21 +226,40 @@ class Purging:
     # --- exporters, and volumes that nobody has attached -----------------------------------
 
     def _tend(self) -> None:
-        """Serve those that are due for as long as it takes, a few at a time."""
+        """Serve those that are due for as long as it takes, a few at a time, each in its turn."""
         now = self._keeper.now()
+        due, turn = self._due(now)
+        for volume in [each for each in self._tended if self._is_done(each, due)]:
+            self._attempt(self._rest, volume)
+        self._tried = {volume: last for volume, last in self._tried.items() if volume in due}
+        rested = {each for each, last in self._tried.items() if abs(now - last) < turn}
+        queue = sorted(
+            (each for each in due.keys() - rested if not self._liveness.attached(each)),
+            key=lambda each: (self._tried.get(each, _NEVER), due[each]),
+        )
+        wanted = len(queue) - (_TENDED_MAX - len(self._tended))
+        long = [each for each, began in self._tended.items() if abs(now - began) > turn]
+        for volume in long[: max(0, wanted)]:
+            self._tried[volume] = now
+            self._attempt(self._rest, volume)
+        for volume in queue[: _TENDED_MAX - len(self._tended)]:
+            self._tried[volume] = now
+            self._attempt(self._serve, volume)
+
+    def _due(self, now: dt.datetime) -> tuple[dict[VolumeId, dt.datetime], dt.timedelta]:
+        """Return in which volumes something is half as old as it may get; how long a turn is."""
         due: dict[VolumeId, dt.datetime] = {}
         with self._keeper.reading() as view:
             limit = within(view)
             for volume, record in view.volumes():
-                since = self.status.inside(volume, record)
+                since = self.status.inside(view, volume, record)
                 if record.state == "ready" and since and since + limit / 2 <= now:
                     due[volume] = since
-        for volume, since in list(self._tended.items()):
-            if volume not in due or now - since > limit / 4:
-                self._attempt(self._rest, volume)
-        for volume in sorted(due, key=lambda each: due[each]):
-            if len(self._tended) < _TENDED_MAX and not self._liveness.attached(volume):
-                self._attempt(self._serve, volume)
+        return due, limit / _TURNS
+
+    def _is_done(self, volume: VolumeId, due: Container[VolumeId]) -> bool:
+        """Whether one that is served has nothing due any more, or its exporter ended."""
+        return volume not in due or not self._liveness.attached(volume)
 
     def _serve(self, volume: VolumeId) -> None:
         self._attachments.tend(volume)
@@ -229,38 +288,72 @@ class Purging:
                 return
             try:
                 self._attachments.tell_purge_within(volume, within_s=within_s)
-            except ScrubjayError as error:  # it is told at the next turn
-                _log.warning("exporter.not_told", volume=str(volume), error=error.message)
+            except (ScrubjayError, OSError) as error:  # it is told at the next turn
+                _log.warning("exporter.not_told", volume=str(volume), error=str(error))
             else:
                 self._told[volume] = wanted[volume]
 
     def _attempt(self, step: Callable[[VolumeId], None], volume: VolumeId) -> None:
         try:
             step(volume)
-        except ScrubjayError as error:
-            _log.warning("volume.not_tended", volume=str(volume), error=error.message)
+        except (ScrubjayError, OSError) as error:
+            _log.warning("volume.not_tended", volume=str(volume), error=str(error))
 
 
-def _batch(view: View) -> _Batch:
-    """Return what one rotation takes, the oldest first."""
+def _has_passed(pause: dt.timedelta, since: dt.datetime, now: dt.datetime) -> bool:
+    """Tell whether a pause is over; it is where the clock was set back behind its beginning."""
+    return not dt.timedelta(0) <= now - since < pause
+
+
+def _whole(batch: _Batch) -> _Batch:
+    """Return a batch without segments that lose single stripes."""
+    return {
+        at: [mask if mask == ALL_STRIPES else 0 for mask in masks]
+        for at, masks in batch.items()
+        if ALL_STRIPES in masks
+    }
+
+
+def _batch(view: View, *, but: Container[tuple[LineageNo, int]], segments_max: int) -> _Batch:
+    """Return what one slice takes, the oldest first: none of these groups, nor of dead volumes."""
     found = sorted(every_waiting(view), key=lambda each: each[2].since_s or 1 << 63)
+    gone = {lineage for lineage, _ in view.remains()}
     batch: _Batch = {}
     segments = 0
     for lineage, group, waiting in found:
-        if segments >= _SEGMENTS_MAX:
+        if segments >= segments_max:
             break
+        if (lineage, group) in but or lineage in gone:
+            continue
+        if not _is_sound(view, lineage, group):
+            continue
         batch[lineage, group] = waiting.masks
         segments += sum(mask not in (0, ALL_STRIPES) for mask in waiting.masks)
     return batch
 
 
+def _is_sound(view: View, lineage: LineageNo, group: int) -> bool:
+    """Tell whether a group can be forgotten; one that cannot keeps no other from it."""
+    try:
+        view.lineage(lineage)
+        read_group(view, lineage, group)
+    except ScrubjayError as error:
+        _log.error("stripes.passed_over", lineage=lineage, group=group, error=error.message)
+        return False
+    return True
+
+
 def _paths(view: View, lineage: LineageNo, group: int, masks: list[int]) -> Iterator[path.Path]:
-    """Yield what is to be forgotten of a group; nothing where its lineage is gone."""
+    """Yield what is to be forgotten of a group; nothing where its lineage is gone.
+
+    Nor of segments that were never leased, of which earlier versions believed what was said.
+    """
     with suppress(NotFound):
-        tenant = TenantNo(view.lineage(lineage).tenant)
+        owner = view.lineage(lineage)
+        tenant, leased = TenantNo(owner.tenant), range(1, owner.next_segment)
         listed = read_group(view, lineage, group)
         for segment, mask in zip(segment_range(group), masks, strict=True):
-            if listed is None or not mask:
+            if listed is None or not mask or segment not in leased:
                 continue
             above = path.segment(tenant, lineage, listed.branch, SegmentId(segment))
             if mask == ALL_STRIPES:

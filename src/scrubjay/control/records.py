@@ -1,22 +1,17 @@
-"""The JSON values of the pool's tree, and their keys (docs/format/records.md).
-
-Decoding is strict: a value that is not exactly what this version writes is Corrupt, since
-to drop an unknown field in silence would lose it at the next commit.
-"""
+"""The JSON values of the pool's tree, and their keys (docs/format/records.md)."""
 
 from __future__ import annotations
 
-import datetime as dt
 import struct
 import uuid
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
-import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta
 
 from scrubjay.base.errors import Corrupt
 from scrubjay.base.ids import BranchNo, LineageNo, TenantNo, VolumeId
 from scrubjay.base.units import MIB, TIB, VOLUME_BYTES_MAX, VOLUME_BYTES_MIN
+from scrubjay.control.encoding import U24, U64, Moment, Record, at, decode, encode
 
 __all__ = [
     "CERTIFICATE_PREFIX",
@@ -88,19 +83,13 @@ SCRUB_KEY = b"z"
 WITHIN_S_MIN, WITHIN_S_MAX = 60, 366 * 86_400
 """A deadline that can be met, and one that somebody will live to see."""
 RATE_MIN, RATE_MAX = MIB, TIB
-U24 = Annotated[int, Meta(ge=1, lt=1 << 24)]
 _U32 = Annotated[int, Meta(ge=1, lt=1 << 32)]
-U64 = Annotated[int, Meta(ge=0)]
 _Size = Annotated[int, Meta(ge=VOLUME_BYTES_MIN, le=VOLUME_BYTES_MAX, multiple_of=4096)]
 _Within = Annotated[int, Meta(ge=WITHIN_S_MIN, le=WITHIN_S_MAX)]
 _Rate = Annotated[int, Meta(ge=RATE_MIN, le=RATE_MAX)]
-Moment = Annotated[dt.datetime, Meta(tz=True)]
+_Ranges = tuple[tuple[U64, U64], ...]
 _Blinding = Annotated[str, Meta(pattern="^([0-9a-f]{32})?$")]
 _Digest = Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")]
-
-
-class Record(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What every record has in common: no field unknown, none changed in place."""
 
 
 class PoolRecord(Record, frozen=True):
@@ -110,6 +99,8 @@ class PoolRecord(Record, frozen=True):
     created_at: Moment
     next_tenant: U24
     next_lineage: _U32
+    freed_entered: bool = False
+    """All segments that earlier versions freed are forgotten, or wait to be (adopting.py)."""
 
 
 class TenantRecord(Record, frozen=True):
@@ -139,6 +130,7 @@ class PurgeRecord(Record, frozen=True):
     """What a volume's last checkpoint said of purging (engine/lessor.py, `Purged`)."""
 
     told_at: Moment
+    """Or when it was attached, having been detached in order: its log knew no more before."""
     waiting_since: Moment | None = None
     """Since when the oldest is dead that is not given up to be forgotten yet."""
     moved_bytes: U64 = 0
@@ -164,6 +156,8 @@ class VolumeRecord(Record, frozen=True):
     keys: Literal["tree", "memory"] = "tree"
     """Where its segments' keys are: those of an ephemeral one in its exporter's memory alone."""
     purge: PurgeRecord | None = None
+    slots_since: _Ranges | None = None
+    """Since when slots wait that it freed (dates.py); None: an earlier version did not note it."""
 
 
 class LineageRecord(Record, frozen=True):
@@ -204,6 +198,8 @@ class DestructionRecord(Record, frozen=True):
     """Since when the oldest was dead inside that was not forgotten yet; None: nothing was."""
     purges_missed: U64 = 0
     """Deadlines of purging that it missed while it lived."""
+    slots_since: _Ranges | None = None
+    """As in the VolumeRecord, with those that were freed since."""
 
 
 class BirthRecord(Record, frozen=True):
@@ -357,29 +353,6 @@ class ClosedRecord(Record, frozen=True):
     """
 
     volumes: tuple[uuid.UUID, ...]
-
-
-_RecordT = TypeVar("_RecordT", bound=Record)
-
-
-def encode(record: Record) -> bytes:
-    """Return the JSON value: UTF-8, keys sorted, no blanks."""
-    return msgspec.json.encode(record, order="sorted")
-
-
-def decode(kind: type[_RecordT], data: bytes, *, where: str) -> _RecordT:
-    """Return the record in `data`; Corrupt, naming `where`, unless it is exactly one."""
-    try:
-        return msgspec.json.decode(data, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise Corrupt(f"{where}: {error}, expected a {kind.__name__}") from error
-
-
-def at(now_ns: int) -> dt.datetime:
-    """Return a moment as records hold it: UTC, whole microseconds."""
-    return dt.datetime.fromtimestamp(now_ns // 1_000_000_000, dt.UTC).replace(
-        microsecond=now_ns // 1000 % 1_000_000
-    )
 
 
 def tenant_key(tenant: TenantNo) -> bytes:

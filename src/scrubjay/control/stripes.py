@@ -61,7 +61,9 @@ def await_forgetting(
     change: Change, lineage: LineageNo, purged: Purged, freed: Sequence[SegmentId]
 ) -> None:
     """Enter what a checkpoint has given up."""
-    masks = dict(purged.stripes) | dict.fromkeys(freed, ALL_STRIPES)
+    masks: dict[SegmentId, int] = {}
+    for segment, mask in (*purged.stripes, *((each, ALL_STRIPES) for each in freed)):
+        masks[segment] = masks.get(segment, 0) | mask
     for group, segments in by_group(masks).items():
         waiting = read_waiting(change, lineage, group) or Waiting()
         for segment in segments:

@@ -145,6 +145,7 @@ class Volumes:
             attach_epoch=0,
             checkpoint=NO_CHECKPOINT,
             keys=born.keys,
+            slots_since=(),
         )
         birth = BirthRecord(
             volume=volume,

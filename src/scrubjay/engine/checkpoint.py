@@ -15,7 +15,7 @@ import msgspec
 
 from scrubjay.base.errors import Corrupt, Invalid
 from scrubjay.base.ids import Entry, SegmentId
-from scrubjay.base.units import PAGE_BYTES
+from scrubjay.base.units import MIB, PAGE_BYTES, SECTOR_BYTES
 from scrubjay.engine.lessor import Purged
 from scrubjay.engine.log import Appender
 from scrubjay.engine.paged import EMPTY, Page, PagedMap, page_address, split_address
@@ -29,9 +29,14 @@ __all__ = [
     "Prepared",
     "Root",
     "begun_root",
+    "distance_bytes",
     "read_root",
 ]
 
+CHECKPOINT_BYTES = (64 * MIB, 512 * MIB)
+"""Log behind the last checkpoint that asks for the next, at least and at most; half of what
+is live in between. Bounds replay, which takes about a second for the most. A checkpoint
+syncs all that was written since the last, so a short distance makes the disk the limit."""
 USAGE_MAP, ROOT_MAP = 1, 3
 ROOT_ADDRESS = page_address(ROOT_MAP, 0, 0)
 VERSION = 1
@@ -78,6 +83,10 @@ class Root(msgspec.Struct, frozen=True):
     """Moved in order to purge, in the volume's life."""
     purge_adopted: bool = False
     """`usage` says of everything dead what is to be purged; an older version did not."""
+    moved: int = 0
+    """The moved segment in which cleaning was to go on; 0: none."""
+    moved_offset: int = 0
+    """From where on: what stands behind it, no map names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +101,15 @@ class Prepared:
     purged: Purged
 
 
+def distance_bytes(live_sectors: int) -> int:
+    """Return how much log behind a checkpoint asks for the next one."""
+    least, most = CHECKPOINT_BYTES
+    return min(max(live_sectors * SECTOR_BYTES // 2, least), most)
+
+
 def begun_root(
     log: Appender,
+    mover: Appender,
     *,
     size_bytes: int,
     segment: int,
@@ -123,6 +139,8 @@ def begun_root(
         moves=no_map,
         begun_s=begun_s,
         purge_adopted=purge_adopted,
+        moved=mover.segment,
+        moved_offset=mover.position if mover.segment else 0,
     )
 
 
@@ -183,12 +201,15 @@ class Checkpointer:
             # Now, and not at the end: a map that grows meanwhile has a top that is not written.
             self._roots[kind] = MapRoot(pages.height, pages.root)
 
-    def map_root(self, kind: int) -> MapRoot:
-        """Return where a map hung when its pages had been written."""
-        return self._roots[kind]
-
     def write_root(self, root: Root) -> int:
-        """Append the root page; return its entry."""
+        """Append the root page, with where the maps hung and what was live; return its entry."""
+        root = msgspec.structs.replace(
+            root,
+            live_sectors=self.live_sectors,
+            sectors=self._roots[0],
+            usage=self._roots[1],
+            moves=self._roots[2],
+        )
         text = msgspec.json.encode(root).ljust(PAGE_BYTES, b"\0")
         if len(text) > PAGE_BYTES:
             msg = f"checkpoint root: {len(text)} bytes, expected at most {PAGE_BYTES}"

@@ -18,7 +18,6 @@ from scrubjay.base.units import (
     SECTOR_BYTES,
     SEGMENT_BYTES,
     STRIPE_BYTES,
-    STRIPES,
     TAG_BYTES,
 )
 from scrubjay.engine.checkpoint import Checkpointer
@@ -28,11 +27,9 @@ from scrubjay.engine.paged import LEAF_SHIFT, PAGE_ADDRESS, PagedMap
 from scrubjay.engine.record import MOVE, Unit, units_of, write_run
 from scrubjay.engine.scan import Scanner
 from scrubjay.engine.stripes import Segments
-from scrubjay.engine.usage import EVACUATED, MOVED, Usage
+from scrubjay.engine.usage import ALL_STRIPES, EVACUATED, MOVED, Usage
 
-__all__ = ["ALL_STRIPES", "Cleaner"]
-
-ALL_STRIPES = (1 << STRIPES) - 1
+__all__ = ["Cleaner"]
 
 UTILIZATION = 0.6
 """Live share of the held segments below which cleaning works (60 % costs a write
@@ -175,7 +172,7 @@ class Cleaner:
         self._work = None
         self._staged = []
         if self._mover.staged:  # no offset is sealed twice
-            self._mover.close()
+            self._mover.leave()
         if isinstance(error, (Corrupt, OSError)) and not self._appending:
             self.unreadable.add(self.victim)
             self.redo.discard(self.victim)

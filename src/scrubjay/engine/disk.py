@@ -19,7 +19,7 @@ import msgspec
 from scrubjay.base.errors import Invalid, NoSpace, Unavailable
 from scrubjay.base.ids import Entry, SegmentId
 from scrubjay.base.ports import Medium
-from scrubjay.base.units import MIB, PAGE_BYTES, SECTOR_BYTES, SEGMENT_BYTES
+from scrubjay.base.units import PAGE_BYTES, SEGMENT_BYTES
 from scrubjay.engine.checkpoint import (
     ROOT_ADDRESS,
     Checkpointer,
@@ -27,6 +27,7 @@ from scrubjay.engine.checkpoint import (
     Prepared,
     Root,
     begun_root,
+    distance_bytes,
     read_root,
 )
 from scrubjay.engine.cleaning import Cleaner
@@ -38,7 +39,7 @@ from scrubjay.engine.purging import Purger
 from scrubjay.engine.ranges import Ranges
 from scrubjay.engine.reading import Reader
 from scrubjay.engine.record import Stream
-from scrubjay.engine.recovery import replay
+from scrubjay.engine.recovery import mark_orphans, replay
 from scrubjay.engine.scan import Scanner
 from scrubjay.engine.stripes import KeyArena, Segments
 from scrubjay.engine.syncing import Syncer
@@ -50,18 +51,11 @@ __all__ = ["Disk"]
 LEASE_SEGMENTS = 32
 """Kept ahead at most, half a second of writing: the daemon syncs twice to commit a
 checkpoint, and grants nothing meanwhile."""
-CHECKPOINT_BYTES = (64 * MIB, 512 * MIB)
-"""Log behind the last checkpoint that asks for the next, at least and at most; half of what
-is live in between. Bounds replay, which takes about a second for the most. A checkpoint
-syncs all that was written since the last, so a short distance makes the disk the limit."""
 MAP_LIMIT_PAGES = 16384
 """64 MiB of map: 32 GiB of volume before anything is evicted."""
 SETTLE_ENTRIES, SETTLE_ENTRIES_MAX = 4096, 65536
 """Displaced entries that are worth accounting for, and how many of them at a time: one
 trim of 4 GiB displaces a million, and clients wait for no more than some 10 ms."""
-AHEAD_GROUPS = 256
-"""Asked for right after attaching: 256 GiB of log, so that no reader has to wait for the
-daemon. What is older is asked for when it is read."""
 _NO_MAP = MapRoot(0, 0)
 
 
@@ -113,9 +107,10 @@ class Disk:
         root = None
         if checkpoint.root:
             root = read_root(self._reader.page(ROOT_ADDRESS, checkpoint.root))
-        now_s = self._usage.now_s
+        now_s, begun_s = self._usage.now_s, root.begun_s if root else 0  # 1: nobody has said yet
         self._build(root)
-        self._usage.now_s = root.begun_s if root and root.begun_s else now_s
+        self._usage.now_s = now_s if now_s > 1 else max(begun_s, now_s)
+        self._usage.now_s = began_s = self._usage.past(begun_s) or now_s
         self._checkpointer.root_entry = checkpoint.root
         self._cleaner.redo.update(root.evacuated if root else ())
         scanner = Scanner(self._medium, self._segments)
@@ -127,7 +122,9 @@ class Disk:
             usage=self._usage,
             names=self._checkpointer.names,
         )
-        self.tick(now_s)
+        self.tick(max(now_s, began_s))
+        if root:
+            mark_orphans(root, scanner, self._usage, since_s=began_s, now_s=self._usage.now_s)
         self._log.sequence, self._log.tag = done.sequence, done.tag
         self._held += done.leased_since
         if done.sequence == checkpoint.flushed and not done.unused:
@@ -167,6 +164,7 @@ class Disk:
         usage_map = paged(1, root.usage if root else _NO_MAP)
         moves = paged(2, root.moves if root else _NO_MAP)
         usage = self._usage = Usage(usage_map, moves, live_sectors=root.live_sectors if root else 0)
+        usage.earliest_s = max(1, attachment.created_s)
         self._held = root.segments if root else 0
         self._log = Appender(self._medium, self._segments, self._spares, stream)
         self._mover = Appender(self._medium, self._segments, self._spares, stream)
@@ -235,7 +233,7 @@ class Disk:
     def unasked_groups(self) -> list[int]:
         """Return the groups of segments that it pays to ask for ahead, the newest first."""
         with self.lock:
-            return self._segments.unasked(below=self._unknown)[:AHEAD_GROUPS]
+            return self._segments.unasked(below=self._unknown)
 
     def learn(self, group: int) -> None:
         """Ask where the segments of a group lie; without the lock, which a reader would hold.
@@ -255,7 +253,7 @@ class Disk:
 
     def wants_grants(self) -> int:
         """Return how many segments the steward should lease now; 0: none."""
-        if not self._log.segment and not self._spares and not self.starving:
+        if not (self._log.segment or self._spares or self.starving or self.purger.short):
             return 0
         # A small volume keeps little ahead, so that many of them fit a small pool.
         ahead = 1 if self._resting else min(LEASE_SEGMENTS, 1 + self._held // 8)
@@ -271,11 +269,9 @@ class Disk:
 
     def wants_checkpoint(self) -> bool:
         """Tell whether enough was written, or is dirty, for a checkpoint to pay."""
-        least, most = CHECKPOINT_BYTES
-        distance = min(max(self._usage.live_sectors * SECTOR_BYTES // 2, least), most)
+        appended = self._log.appended_bytes + self._mover.appended_bytes
         return (
-            self._log.appended_bytes + self._mover.appended_bytes - self._checkpoint_at_bytes
-            >= distance
+            appended - self._checkpoint_at_bytes >= distance_bytes(self._usage.live_sectors)
             or self._checkpointer.dirty_pages > self.map_limit_pages // 2
             or (self.full and bool(self._cleaner.evacuated or self._usage.empty))
         )
@@ -298,10 +294,8 @@ class Disk:
         Nor while pages of a checkpoint are written: the moves that it names and the dead
         bits that follow from them have to be of one moment.
         """
-        if self._preparing:
-            return False
         try:
-            return self._cleaner.step()
+            return not self._preparing and self._cleaner.step()
         except NoSpace:
             return False
 
@@ -315,6 +309,11 @@ class Disk:
             return not self._preparing and self.purger.step()
         except NoSpace:
             return False
+
+    @property
+    def unpadded(self) -> bool:
+        """Whether a checkpoint at rest would write zeros where bytes of a former use may be."""
+        return self._log.unpadded or self._mover.unpadded
 
     def wants_cleaning(self) -> bool:
         """Tell whether more is held than the live sectors justify."""
@@ -347,7 +346,9 @@ class Disk:
             self._preparing = False
 
     def _prepare(self, release: set[int], keep_spares: int | None) -> Iterator[None]:
-        log, usage = self._log, self._usage
+        log, usage, resting = self._log, self._usage, keep_spares is not None
+        while log.pad(resting=resting) or self._mover.pad(resting=resting):
+            yield
         self.commit()
         usage.settle()
         yield from self.purger.seal(before=log.segment or min(self._spares, default=self._unknown))
@@ -360,6 +361,7 @@ class Disk:
         segment = log.segment or min(unopened, default=self._unknown)
         begun = begun_root(
             log,
+            self._mover,
             size_bytes=self.size_bytes,
             segment=segment,
             written=usage.written(segment) if log.segment else 0,
@@ -382,13 +384,9 @@ class Disk:
         evacuating = {*self._cleaner.evacuated, *self._cleaner.redo, self._cleaner.evacuating}
         root = msgspec.structs.replace(
             begun,
-            live_sectors=self._checkpointer.live_sectors,
             segments=held - sum(s < begun.unknown for s in freed),
             unopened=tuple(s for s in unopened if s not in freed),
             evacuated=tuple(sorted(evacuating - freed - {0})),
-            sectors=self._checkpointer.map_root(0),
-            usage=self._checkpointer.map_root(1),
-            moves=self._checkpointer.map_root(2),
             purge_moved_bytes=self.purger.moved_bytes,
         )
         entry = self._checkpointer.write_root(root)
@@ -411,6 +409,7 @@ class Disk:
             prepared = self._prepared
             if prepared is None:  # a reset dropped it (ephemeral.py)
                 return
+            self._segments.withhold(prepared.freed, prepared.purged.stripes)
             for segment in prepared.freed:
                 self._segments.drop(segment)
         for segment, stripes in prepared.purged.stripes:
@@ -420,10 +419,10 @@ class Disk:
         checkpoint = Checkpoint(*at, prepared.purged)
         self._cleaner.free_percent = self._lessor.commit(checkpoint, freed=prepared.freed)
         with self.lock:
+            self._segments.withhold((), ())
             if self._prepared is not prepared:
                 return
             for segment in prepared.freed:
-                self._segments.drop(segment)
                 if segment in self._usage.empty:
                     self._usage.left += self._usage.forget(segment)
             self._cleaner.evacuated.difference_update(prepared.freed)
@@ -448,6 +447,7 @@ class Disk:
         with self.lock:
             if not self.opened_segments and not self._spares:
                 return
+            self._mover.leave()  # nothing is copied behind what this checkpoint names
             for _ in self.checkpoint(keep_spares=0):
                 pass
         self.sync()

@@ -19,7 +19,7 @@ from scrubjay.base.errors import Unavailable
 from scrubjay.base.ids import Entry, SegmentId
 from scrubjay.base.ports import Entropy
 from scrubjay.engine.disk import Disk
-from scrubjay.engine.lessor import Checkpoint, Grant, Lessor
+from scrubjay.engine.lessor import Checkpoint, Grant, Lessor, Purged
 from scrubjay.keys.aead import KEY_BYTES
 
 __all__ = ["EphemeralDisk", "OwnKeys"]
@@ -81,7 +81,8 @@ class EphemeralDisk(Disk):
             with self.lock:
                 part = [SegmentId(each) for each in self._abandoned[:GIVEN_BACK]]
                 live, sequence = self._usage.live_sectors, self._log.sequence
-            nothing = Checkpoint(Entry(0), sequence, clean=False, live_sectors=live)
+            at = Entry(0), sequence
+            nothing = Checkpoint(*at, clean=False, live_sectors=live, purged=Purged())
             self._lessor.commit(nothing, freed=part)
             with self.lock:
                 self._abandoned = self._abandoned[len(part) :]

@@ -37,12 +37,14 @@ class Grant:
     `slot` is None when the segment has no place (freed, or moved by cleaning). `key` is
     32 bytes, a seed from which the 64 stripe keys derive; when stripes were forgotten it
     is empty, and `stripes` holds the keys of those that survive, that of the headers included.
+    `clean` says of a leased one that its slot holds no bytes of a former use for sure.
     """
 
     segment: SegmentId
     slot: Slot | None
     key: bytes
     stripes: tuple[tuple[int, bytes], ...] = ()
+    clean: bool = False
 
     def __repr__(self) -> str:
         return f"Grant(segment={self.segment}, slot={self.slot})"
@@ -72,7 +74,8 @@ class Checkpoint:
     sequence that was durable at the commit (recovery must reach it); `clean` says that
     the volume was detached in order and nothing follows; `live_sectors` is for the
     accounting and nothing else. `filled` are segments that were written to their slots' end
-    since the last checkpoint: nothing of a former use is left there. `purged` is for forgetting.
+    since the last checkpoint: nothing of a former use is left there. `purged` is for forgetting;
+    None leaves what the keeper knows of it as it is: who commits has looked at nothing.
     """
 
     root: Entry
@@ -80,7 +83,7 @@ class Checkpoint:
     clean: bool
     live_sectors: int
     filled: tuple[SegmentId, ...] = ()
-    purged: Purged = Purged()
+    purged: Purged | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,8 @@ class Attachment:
     purge_within_s: int = PURGE_WITHIN_S
     waiting_since_s: int = 0
     """As the last checkpoint said (`Purged`)."""
+    created_s: int = 0
+    """When the volume was made, seconds since 1970: nothing of it died earlier. 0: unknown."""
 
 
 class Lessor(Protocol):

@@ -71,6 +71,7 @@ class Spares:
     def __init__(self, segments: Segments) -> None:
         self._segments = segments
         self._waiting: deque[int] = deque()
+        self._clean: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -82,6 +83,7 @@ class Spares:
         """Take leased segments in."""
         self._segments.add(grants)
         self._waiting.extend(grant.segment for grant in grants)
+        self._clean.update(grant.segment for grant in grants if grant.clean)
 
     def give_back(self, *, keep: int) -> list[int]:
         """Return all that wait but the first `keep`; they are not ours any more."""
@@ -95,6 +97,12 @@ class Spares:
             msg = f"spare segments: {len(self._waiting)}, expected more"
             raise NoSpace(msg, hint="free space in the pool: destroy or trim something")
         return self._waiting.popleft()
+
+    def opened(self, segment: int) -> bool:
+        """Note that a segment that was taken is written now; tell whether its slot was clean."""
+        clean = segment in self._clean
+        self._clean.discard(segment)
+        return clean
 
     def put_back(self, segment: int) -> None:
         """Have a segment again that was taken and not written."""
@@ -136,6 +144,10 @@ class Appender:
         self.tag = bytes(TAG_BYTES)
         """Of the last header that was appended."""
         self.appended_bytes = 0
+        self._padded = 0
+        """How far zeros were written into the open segment, or need not be."""
+        self._ends: deque[tuple[int, int, int]] = deque()
+        """(segment, its base, how far it was written): not written any more, and not padded yet."""
         self._filled: list[int] = []
         self.unsynced: deque[int] = deque()
         """Where the segments begin that were appended to since the last sync drained it."""
@@ -237,17 +249,53 @@ class Appender:
         self.stripe_end = 0
         self.encrypt = self._encrypt_header = _no_cipher
 
+    def leave(self) -> None:
+        """Go on in another segment, in order: what is left of this one is for `pad`."""
+        if self.segment and self._padded < SEGMENT_BYTES:
+            self._ends.append((self.segment, self.base, max(self.position, self._padded)))
+        self.close()
+
+    @property
+    def unpadded(self) -> bool:
+        """Whether `pad` has anything to do at rest."""
+        at = max(self.position, self._padded)
+        return bool(self._ends) or bool(self.segment and at < SEGMENT_BYTES)
+
+    def pad(self, *, resting: bool) -> bool:
+        """Write some zeros where a slot may hold bytes of a former use; False: nowhere.
+
+        That is behind the ends of segments that were left, and where the volume is `resting`
+        behind that of the open one, which goes on over them: no zero was sealed. At most 1 MiB.
+        """
+        if self._ends:
+            segment, base, at = self._ends.popleft()
+            if self._segments.holds(segment):  # a slot that was freed is another's
+                at = self._zero(base, at)
+                if at < SEGMENT_BYTES:
+                    self._ends.appendleft((segment, base, at))
+                elif at == SEGMENT_BYTES:
+                    self._filled.append(segment)
+            return True
+        if not resting or not self.unpadded:
+            return False
+        self._padded = self._zero(self.base, max(self.position, self._padded))
+        if self._padded == SEGMENT_BYTES:
+            self._filled.append(self.segment)
+        return True
+
+    def _zero(self, base: int, at: int) -> int:
+        """Write zeros from `at` on; return where they end, past all ends if that failed."""
+        size_bytes = min(MIB, SEGMENT_BYTES - at)
+        with suppress(OSError):  # then it does not count as written to the end
+            if not size_bytes or self._medium.write(base + at, _ZEROS[:size_bytes]) == size_bytes:
+                self.unsynced.append(base)
+                return at + size_bytes
+        return SEGMENT_BYTES + 1
+
     def take_filled(self) -> list[SegmentId]:
         """Return the segments that were written to the end since this was last called."""
         filled, self._filled = self._filled, []
         return [SegmentId(segment) for segment in filled]
-
-    def _fill(self) -> None:
-        """Write zeros over what is left of the open segment: it may be of a former use."""
-        at, rest = self.position, SEGMENT_BYTES - self.position
-        with suppress(OSError):  # then it does not count as written to the end
-            if not rest or self._medium.write(self.base + at, _ZEROS[:rest]) == rest:
-                self._filled.append(self.segment)
 
     def _open(self, *, keep: int) -> None:
         segment = self._spares.take(keep=keep)
@@ -258,9 +306,9 @@ class Appender:
             raise
         base = self._segments.base(segment)
         assert base is not None, "a spare segment has a slot"
-        if self.segment:
-            self._fill()
+        self.leave()
         self.segment, self.base, self.position = segment, base, 0
+        self._padded = SEGMENT_BYTES if self._spares.opened(segment) else 0
         self.entry_base = segment << SEGMENT_SHIFT
         self.stripe_end = 0
         self._segments.prepare(segment)
@@ -275,9 +323,9 @@ def go_on_behind(segment: int, log: Appender, mover: Appender, *, spare: int) ->
     if spare <= 0:
         return segment not in (log.segment, mover.segment) and segment < log.segment
     if log.segment and log.segment <= segment:
-        log.close()
+        log.leave()
     if mover.segment == segment:
-        mover.close()
+        mover.leave()
     return True
 
 

@@ -17,10 +17,10 @@ from collections.abc import Callable, Container, Iterator
 
 from scrubjay.base.ids import SegmentId
 from scrubjay.base.units import GIB, SECTOR_BYTES, STRIPE_BYTES, STRIPES, TAG_BYTES
-from scrubjay.engine.cleaning import ALL_STRIPES, Cleaner
+from scrubjay.engine.cleaning import Cleaner
 from scrubjay.engine.lessor import Purged
 from scrubjay.engine.stripes import Segments
-from scrubjay.engine.usage import MOVED, Usage
+from scrubjay.engine.usage import ALL_STRIPES, MOVED, Usage
 
 __all__ = ["Purger"]
 
@@ -35,6 +35,8 @@ LOOK_LEAVES = 16
 """Leaves of `usage` looked at per step after attaching: 300 us."""
 SEALED_PER_SLICE = 32
 SETTLED_PER_TICK = 65536
+TOLD_S = 3600
+"""So long, a volume that is written all the time may keep to itself that something waits."""
 _DAY_S = 24 * 3600
 _SECTORS_PER_STRIPE = STRIPE_BYTES // (SECTOR_BYTES + TAG_BYTES)
 _FULL_SHARE = 0.8
@@ -83,8 +85,15 @@ class Purger:
         self._round_s = 0
         """When the round under way began, or the last one."""
         self._in_round = False
+        self.short = False
+        """Something is due, and there was no segment to go on in."""
         self._owes = False
-        """A round had something done that no checkpoint has taken up yet."""
+        """A round, or the look at what an older version left, had something done that no
+        checkpoint has taken up yet."""
+        self._said_since_s = told_since_s
+        """What the keeper knows to wait."""
+        self._said_s = 0
+        """When it was told, or should have been."""
         self._written_bytes = 0
         self._ticked_s = 0
 
@@ -94,13 +103,13 @@ class Purger:
         """Say what time it is, and how much clients have written so far.
 
         What died until now is dated first, as of the last time; a trim of terabytes takes more
-        than one turn, and is dated all the earlier.
+        than one turn, and is dated all the earlier. A clock that is set back takes its dates
+        along, to within the time between two looks.
         """
         self._usage.settle(most=SETTLED_PER_TICK)
+        if now_s < self._ticked_s:
+            self._set_back(now_s, by_s=self._ticked_s - now_s)
         day_bytes = max(ALLOWANCE_BYTES_MIN, self._usage.live_sectors * SECTOR_BYTES // SHARE)
-        now_s = max(
-            now_s, self._ticked_s, self._usage.now_s
-        )  # a clock that is set back dates nothing later
         if self._ticked_s:
             earned = (now_s - self._ticked_s) * day_bytes // _DAY_S
             earned += (written_bytes - self._written_bytes) * OWN_PERCENT // 100
@@ -109,24 +118,44 @@ class Purger:
         self.allowance_bytes = min(self.allowance_bytes + earned, day_bytes)
         self._written_bytes = written_bytes
         self._ticked_s = now_s
+        self._said_s = self._said_s or now_s
         if not self._usage.displaced:
             self._usage.now_s = now_s
         if not self._is_due():
             self._in_round = False
+
+    def _set_back(self, now_s: int, *, by_s: int) -> None:
+        """Correct what was dated by a clock that was ahead, for one look or for years."""
+
+        def earlier(date_s: int) -> int:
+            return date_s if date_s <= now_s else max(date_s - by_s, 1)
+
+        self._usage.set_back(earlier)
+        self._round_s, self._ticked_s = earlier(self._round_s), now_s
+        self._said_s = earlier(self._said_s)
+        for dates in (self._lost, self._ready, self._begun_s):
+            dates.update({segment: earlier(date_s) for segment, date_s in dates.items()})
 
     @property
     def wants(self) -> bool:
         """Whether a step is worth it now."""
         if self._looking or (self._in_round and self._cleaner.victim):
             return True
-        if not self._in_round and self._usage.now_s < self._round_s + self.within_s // ROUNDS:
+        rests = self._usage.now_s < self._round_s + self.within_s // ROUNDS
+        if rests and not self._in_round and not self.short:
             return False
         return self._is_due() and self.allowance_bytes > 0
 
     @property
     def wants_checkpoint(self) -> bool:
-        """Whether a round is over, and a checkpoint would have its stripes forgotten."""
-        return self._owes and not self.wants
+        """Whether a round is over, and a checkpoint would have its stripes forgotten.
+
+        Or whether the keeper does not know for an hour that something waits, or since when.
+        """
+        if not self.wants and self._owes:
+            return True
+        untold = self._ticked_s >= self._said_s + min(TOLD_S, self.within_s // ROUNDS)
+        return untold and self.waiting_since_s != self._said_since_s
 
     @property
     def waiting_since_s(self) -> int:
@@ -176,6 +205,7 @@ class Purger:
             self._look_at = leaf + 1  # one that cannot be read is met when it is needed
             self._usage.look(leaf, adopt=not self.adopted)
         if not self._looking:
+            self._owes = self._owes or not self.adopted
             self.adopted = True
             known = sorted(self._usage.dirty.items(), key=lambda each: each[1])
             self._usage.dirty.clear()
@@ -184,6 +214,7 @@ class Purger:
     def _begin(self) -> bool:
         """Begin with the segment whose oldest death is the oldest; False where none is due."""
         usage, cleaner = self._usage, self._cleaner
+        self.short = False
         usage.settle()
         while self.allowance_bytes > 0 and self._is_due():
             segment, since_s = next(iter(usage.dirty.items()))
@@ -196,6 +227,7 @@ class Purger:
                 usage.purged(segment, ALL_STRIPES, since_s=0)
                 continue
             if not self._close(segment):
+                self.short = True
                 return False
             del usage.dirty[segment]
             self._owes = True
@@ -265,11 +297,12 @@ class Purger:
         dates += [since for each, since in self._ready.items() if each not in going]
         dates += self._lost.values()
         if self._looking and self._told_since_s:
-            dates.append(self._told_since_s)
+            dates.append(self._usage.past(self._told_since_s))
         return min(dates, default=0)
 
     def committed(self, purged: Purged, freed: tuple[SegmentId, ...]) -> None:
         """Let go of what the keeper has taken over."""
+        self._said_since_s, self._said_s = purged.waiting_since_s, self._ticked_s
         for segment, stripes in purged.stripes:
             left = self._cleaner.purged.get(segment, 0) & ~stripes
             if left:

@@ -12,17 +12,17 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from scrubjay.base.errors import Corrupt
-from scrubjay.base.units import SECTOR_BYTES
+from scrubjay.base.units import SECTOR_BYTES, STRIPE_BYTES
 from scrubjay.engine.checkpoint import Root
 from scrubjay.engine.entry import pack
 from scrubjay.engine.lessor import Attachment
 from scrubjay.engine.paged import PAGE_ADDRESS
 from scrubjay.engine.record import MOVE, WRITE, Header, Prefix, Unit, drops_of, units_of
 from scrubjay.engine.scan import Scanner
-from scrubjay.engine.usage import MAIN, Usage
+from scrubjay.engine.usage import ALL_STRIPES, MAIN, Usage
 from scrubjay.engine.writing import Writer
 
-__all__ = ["Replayed", "replay"]
+__all__ = ["Replayed", "mark_orphans", "replay"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,20 @@ def replay(
     since = sum(s >= unknown for s in candidates)
     since -= sum(not scanner.has_slot(s) for s in (root.unopened if root else ()))
     return Replayed(run.sequence, run.tag, tuple(run.main), unused, since)
+
+
+def mark_orphans(root: Root, scanner: Scanner, usage: Usage, *, since_s: int, now_s: int) -> None:
+    """Have purged what cleaning may have copied behind a checkpoint into the segment it was in.
+
+    No map names those copies, so that nobody would ever find them dead (I3). Where one opens,
+    some may have died since the checkpoint began (`since_s`). Where none does, what was torn
+    may stand there all the same, and goes in time counted from now.
+    """
+    if not root.moved or not scanner.has_slot(root.moved):
+        return
+    opens = next(scanner.records(root.moved, start=root.moved_offset), None) is not None
+    stripes = ALL_STRIPES >> root.moved_offset // STRIPE_BYTES << root.moved_offset // STRIPE_BYTES
+    usage.mark(root.moved, stripes, since_s=since_s if opens else now_s)
 
 
 class _Replay:

@@ -25,11 +25,15 @@ Encrypt = Callable[[bytes, memoryview, bytes | None, memoryview], int]
 Place = tuple[Encrypt, int, Encrypt]
 """(decrypt_into of a stripe, where its segment begins on the medium in bytes, encrypt_into)."""
 
+AHEAD_GROUPS = 256
+"""Asked for right after attaching: 256 GiB of log, so that no reader has to wait for the
+daemon. What is older is asked for when it is read."""
 PLACES_MAX = 8192
 """An AESGCM object costs 2.4 KiB (measured): 20 MiB, and 2 GiB of volume at a time."""
 
-
 _GONE = bytes(KEY_BYTES)
+_ALL_KEYS = (1 << HEADER_KEY + 1) - 1
+"""Those of the stripes and that of the headers, as a mask."""
 
 
 class KeyArena(Protocol):
@@ -64,6 +68,8 @@ class Segments:
         self._lessor = lessor
         self._arena = arena
         self._bases: dict[int, int] = {}
+        self._withheld: dict[int, int] = {}
+        """Keys that a commit under way gives up, a mask of each segment."""
         self._groups: set[int] = set()
         self._dropped = False
 
@@ -71,11 +77,20 @@ class Segments:
         """Learn segments; a grant without a slot is one that has no place any more."""
         for grant in grants:
             segment = grant.segment
-            if grant.slot is None:
+            withheld = self._withheld.get(segment, 0)
+            if grant.slot is None or withheld == _ALL_KEYS:
                 self.drop(segment)
                 continue
             self._bases[segment] = SLOTS_OFFSET_BYTES + grant.slot * SEGMENT_BYTES
-            self._arena.put(segment, grant.key or _joined(dict(grant.stripes)))
+            key = grant.key or _joined(dict(grant.stripes))
+            self._arena.put(segment, _without(key, withheld) if withheld else key)
+
+    def withhold(self, freed: Iterable[int], stripes: Iterable[tuple[int, int]]) -> None:
+        """Until this is called anew, take in no key of these, whatever the keeper says (I3).
+
+        A reader that asks for a group while a commit is under way is told what held before it.
+        """
+        self._withheld = dict(stripes) | dict.fromkeys(freed, _ALL_KEYS)
 
     def base(self, segment: int) -> int | None:
         """Return where the segment begins on the medium, or None where it has no slot."""
@@ -86,10 +101,14 @@ class Segments:
             base = self._bases.get(segment)
         return base
 
+    def holds(self, segment: int) -> bool:
+        """Tell whether a segment is known to have a slot; asks nobody."""
+        return segment in self._bases
+
     def unasked(self, *, below: int) -> list[int]:
-        """Return the groups with ids below `below` that were not asked for, newest first."""
+        """Return the newest groups with ids below `below` that were not asked for, in order."""
         groups = range((below - 1) // GROUP_SEGMENTS, -1, -1)
-        return [group for group in groups if group not in self._groups]
+        return [group for group in groups if group not in self._groups][:AHEAD_GROUPS]
 
     def learn(self, group: int, grants: Iterable[Grant]) -> None:
         """Take in what the keeper says of a group, if it may still be known."""
@@ -139,12 +158,10 @@ class Segments:
         key = self._arena.get(segment)
         if key is None:
             return
-        keys = dict(enumerate(_parted(key)))
         for number in range(STRIPES):
             if gone >> number & 1:
-                keys.pop(number, None)
                 self.places.pop(segment * STRIPES + number, None)
-        self._arena.put(segment, _joined(keys))
+        self._arena.put(segment, _without(key, gone))
 
     def drop(self, segment: int) -> None:
         """Let go of a segment: its slot is not ours any more, its key is overwritten."""
@@ -187,6 +204,12 @@ def _parted(key: bytes) -> list[bytes]:
     if len(key) == KEY_BYTES:
         return children(key, range(HEADER_KEY + 1))
     return [key[at : at + KEY_BYTES] for at in range(0, len(key), KEY_BYTES)]
+
+
+def _without(key: bytes, gone: int) -> bytes:
+    """Return a segment's key without those in a mask."""
+    keys = enumerate(_parted(key))
+    return _joined({number: each for number, each in keys if not gone >> number & 1})
 
 
 def _joined(keys: dict[int, bytes]) -> bytes:

@@ -14,15 +14,18 @@ the maps that were written elsewhere are dead as well, but are nobody's data.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Callable
 
 from scrubjay.base.errors import ScrubjayError
+from scrubjay.base.units import SECTOR_BYTES, STRIPE_BYTES, STRIPES
 from scrubjay.engine.entry import SEGMENT_SHIFT, STRIPE_SHIFT
 from scrubjay.engine.paged import PagedMap
 
-__all__ = ["EVACUATED", "MAIN", "MOVED", "Usage"]
+__all__ = ["ALL_STRIPES", "EVACUATED", "MAIN", "MOVED", "Usage"]
 
 MAIN, MOVED, EVACUATED = 1, 2, 3
 """States of a segment in word 65."""
+ALL_STRIPES = (1 << STRIPES) - 1
 _WORDS_SHIFT = 7
 _WRITTEN, _STATE = 64, 65
 _SINCE, _DIRTY, _LEFT, _GONE, _AWAY = range(66, 71)
@@ -30,6 +33,8 @@ _WORDS = 71
 _STRIPE_MASK = 63
 _PER_LEAF_SHIFT = 2
 _PER_LEAF_MASK = 3
+CLOCK_SLACK_S = 300
+"""A date may lie so far ahead: clocks are set by a little all the time."""
 LEAVES_PER_SEGMENT_OF_MOVES = 8
 _LAST_POSITION = 4095
 _NO_FLAGS, _FLAG = b"0" * 4096, ord("1")
@@ -48,6 +53,8 @@ class Usage:
         self.now_s = 1
         """Seconds since 1970 at the last look: deaths are dated with it, never later than they
         came."""
+        self.earliest_s = 1
+        """When the first sector may have died: what has no date that can be, counts from then."""
         self.dirty: dict[int, int] = {}
         """Segments with stripes to be purged, as far as is known: since when, oldest first but
         for those that were found by looking."""
@@ -106,7 +113,21 @@ class Usage:
 
     def since(self, segment: int) -> int:
         """Return when the first of a segment's sectors died that is not purged; 0: none did."""
-        return self._pages[(segment << _WORDS_SHIFT) + _SINCE]
+        return self.past(self._pages[(segment << _WORDS_SHIFT) + _SINCE])
+
+    def past(self, date_s: int) -> int:
+        """Return a date as far as it can be believed: one that is yet to come is no date.
+
+        It is of a clock that was wrong, nobody knows by how much.
+        """
+        if date_s > self.now_s + CLOCK_SLACK_S:
+            return min(self.earliest_s, self.now_s)
+        return min(date_s, self.now_s)
+
+    def set_back(self, earlier: Callable[[int], int]) -> None:
+        """Correct the dates of a clock that was set back, as far as they are known here."""
+        self.now_s = earlier(self.now_s)
+        self.dirty = {segment: earlier(since_s) for segment, since_s in self.dirty.items()}
 
     def to_purge(self, segment: int) -> int:
         """Return the stripes of a segment that hold what has to be purged, as a mask."""
@@ -128,21 +149,35 @@ class Usage:
         if page[at + _DIRTY]:
             self.dirty[segment] = since_s
 
+    def mark(self, segment: int, stripes: int, *, since_s: int) -> None:
+        """Note that stripes hold what has to be purged, dead since then or later."""
+        page, at = self._words(segment)
+        stripes &= ~page[at + _GONE]
+        if stripes:
+            page[at + _DIRTY] |= stripes
+            page[at + _SINCE] = min(since_s, self.past(page[at + _SINCE]) or since_s)
+            self.dirty[segment] = min(since_s, self.dirty.get(segment, since_s))
+
     def look(self, leaf: int, *, adopt: bool) -> None:
         """Find what is to be purged among the four segments of a leaf.
 
-        `adopt` has whatever is dead there count as dead since now: what an older version left.
+        `adopt` has whatever is dead there count as dead for as long as can be: what an older
+        version left, of which only some may be dated. So does what stands in a moved segment
+        behind all that counts there: copies that a kill left.
         """
         page = self._pages.leaf(leaf)
         for segment in range(leaf << _PER_LEAF_SHIFT, leaf + 1 << _PER_LEAF_SHIFT):
             at = (segment & _PER_LEAF_MASK) << _WORDS_SHIFT
-            if adopt and page[at + _STATE] and not page[at + _SINCE]:
-                dirty = _stripes_of(page[at : at + 64]) & ~page[at + _GONE]
-                if dirty:
-                    page = self._pages.writable(leaf)
-                    page[at + _DIRTY], page[at + _SINCE] = dirty, self.now_s
+            if adopt and page[at + _STATE]:
+                left = _stripes_of(page[at : at + 64])
+                if page[at + _STATE] == MOVED:
+                    number = page[at + _WRITTEN] * SECTOR_BYTES // STRIPE_BYTES
+                    left |= ALL_STRIPES >> number << number
+                if left & ~page[at + _GONE] & ~page[at + _DIRTY]:
+                    self.mark(segment, left, since_s=min(self.earliest_s, self.now_s))
+                    page = self._pages.leaf(leaf)
             if page[at + _DIRTY]:
-                self.dirty.setdefault(segment, page[at + _SINCE])
+                self.dirty.setdefault(segment, self.past(page[at + _SINCE]))
 
     def state(self, segment: int) -> int:
         """Return a segment's state; 0: never written as far as is known."""
@@ -263,9 +298,9 @@ class Usage:
             stripes |= 1 << (stripe & _STRIPE_MASK)
         stripes &= ~page[at + _GONE]
         if stripes:
+            since_s = self.dirty.get(segment) or self.past(page[at + _SINCE]) or self.now_s
             page[at + _DIRTY] |= stripes
-            page[at + _SINCE] = page[at + _SINCE] or self.now_s
-            self.dirty.setdefault(segment, page[at + _SINCE])
+            page[at + _SINCE] = self.dirty[segment] = since_s
 
     def forget(self, segment: int) -> list[int]:
         """Drop all that is known of a segment without slot and without live sectors.

@@ -25,7 +25,7 @@ import msgspec
 
 from scrubjay.base.errors import Denied, ScrubjayError, Unavailable
 from scrubjay.base.ids import BranchNo, Entry, LineageNo, SegmentId, Slot, VolumeId
-from scrubjay.engine.lessor import Attachment, Checkpoint, Grant
+from scrubjay.engine.lessor import Attachment, Checkpoint, Grant, Purged
 from scrubjay.export.channel import Channel, Lost, peer_of, receive, send
 from scrubjay.export.messages import (
     CHANNEL_VERSION,
@@ -122,7 +122,8 @@ class RemoteLessor:
 
     def commit(self, checkpoint: Checkpoint, *, freed: Sequence[SegmentId]) -> int:
         """Name a new checkpoint and free segments; see Lessor."""
-        purged = checkpoint.purged
+        said = checkpoint.purged
+        purged = said or Purged()
         call = Commit(
             root=checkpoint.root,
             flushed=checkpoint.flushed,
@@ -130,7 +131,7 @@ class RemoteLessor:
             live_sectors=checkpoint.live_sectors,
             freed=tuple(freed),
             filled=checkpoint.filled,
-            purged=purged.stripes,
+            purged=None if said is None else said.stripes,
             dead_since_s=purged.dead_since_s,
             waiting_since_s=purged.waiting_since_s,
             purge_moved_bytes=purged.moved_bytes,
@@ -169,6 +170,7 @@ class RemoteLessor:
                 None if each.slot is None else Slot(each.slot),
                 each.key,
                 each.stripes,
+                clean=each.clean,
             )
             for each in self._call(call, Granted).segments
         ]
@@ -291,4 +293,5 @@ def _attachment(said: Attached) -> Attachment:
         next_segment=SegmentId(said.next_segment),
         purge_within_s=said.purge_within_s,
         waiting_since_s=said.waiting_since_s,
+        created_s=said.created_s,
     )

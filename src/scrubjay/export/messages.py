@@ -125,6 +125,7 @@ class Attached(Message, frozen=True, tag=11):
     next_segment: _SegmentId
     purge_within_s: _U32 = PURGE_WITHIN_S
     waiting_since_s: _U64 = 0
+    created_s: _U64 = 0
 
 
 class Lease(Message, frozen=True, tag=12):
@@ -151,6 +152,7 @@ class Segment(Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown
     slot: _U64 | None
     key: _Key
     stripes: tuple[tuple[Annotated[int, Meta(ge=0, le=64)], _Key], ...] = ()
+    clean: bool = False
 
     def __repr__(self) -> str:
         return f"Segment(segment={self.segment}, slot={self.slot})"
@@ -166,6 +168,7 @@ class Commit(Message, frozen=True, tag=15):
     """Name a checkpoint, free segments, have stripes forgotten (engine.lessor.Purged).
 
     Says that the exporter holds no key of them any more. The same one again changes nothing.
+    Where `purged` is None, what was said of purging before holds on.
     """
 
     root: _U64
@@ -174,7 +177,7 @@ class Commit(Message, frozen=True, tag=15):
     live_sectors: _U64
     freed: tuple[_SegmentId, ...]
     filled: tuple[_SegmentId, ...]
-    purged: tuple[tuple[_SegmentId, _U64], ...] = ()
+    purged: tuple[tuple[_SegmentId, _U64], ...] | None = None
     dead_since_s: _U64 = 0
     waiting_since_s: _U64 = 0
     purge_moved_bytes: _U64 = 0

@@ -319,7 +319,9 @@ def _listener(path: Path) -> socket.socket:
     return listener
 
 
-def _purged(call: Commit) -> Purged:
+def _purged(call: Commit) -> Purged | None:
+    if call.purged is None:
+        return None
     return Purged(
         tuple((SegmentId(segment), stripes) for segment, stripes in call.purged),
         call.dead_since_s,
@@ -332,7 +334,13 @@ def _granted(grants: Sequence[Grant], *, to: int) -> Granted:
     return Granted(
         id=to,
         segments=tuple(
-            Segment(segment=each.segment, slot=each.slot, key=each.key, stripes=each.stripes)
+            Segment(
+                segment=each.segment,
+                slot=each.slot,
+                key=each.key,
+                stripes=each.stripes,
+                clean=each.clean,
+            )
             for each in grants
         ),
     )
@@ -355,4 +363,5 @@ def _attached(attachment: Attachment, *, to: int) -> Attached:
         next_segment=attachment.next_segment,
         purge_within_s=attachment.purge_within_s,
         waiting_since_s=attachment.waiting_since_s,
+        created_s=attachment.created_s,
     )

@@ -191,7 +191,7 @@ class Steward:
         elif not kicked and since <= _QUIET_BYTES and disk.wants_cleaning():
             self._clean()
             self._checkpoint(keep_spares=_RESTING_SPARES)
-        elif not kicked and not since and appended != self._settled_bytes:
+        elif not kicked and not since and (appended != self._settled_bytes or disk.unpadded):
             self._checkpoint(keep_spares=_RESTING_SPARES)
         self._purge()
         self._seen_bytes = disk.counters.appended_bytes
@@ -256,12 +256,18 @@ class Steward:
 
     def _purge(self) -> None:
         """Purge what is due, a slice now and then where clients are busy, and commit it."""
-        disk = self._disk
+        disk, asked = self._disk, False
         while not (self._closing or disk.wants_checkpoint()):
             batches = disk.batches
             with disk.lock:
-                if not disk.purger.wants or not disk.purge():
-                    break
+                done = disk.purger.wants and disk.purge()
+            if not done and disk.purger.short and not asked:
+                asked = True  # a volume that nobody writes has no segment ahead
+                with suppress(NoSpace):
+                    self._lease()
+                continue
+            if not done:
+                break
             self._feed()
             self._breathe()
             if disk.batches != batches:

@@ -36,6 +36,8 @@ class Change:
         self._undo: list[Callable[[], None]] = []
         self.durable_steps: list[Callable[[], None]] = []
         """What follows under the pool's lock once the commit is durable."""
+        self.fit_step: Callable[[], None] = lambda: None
+        """What follows once it is known to fit; what that raises undoes all of it."""
 
     # --- the tree -------------------------------------------------------------------
 
@@ -75,12 +77,19 @@ class Change:
         """Lease up to `count` slots to a lineage, at least one; NoSpace when there is none."""
         return self._slots.lease(lineage, count, self)
 
-    def release_slots(self, lineage: LineageNo, slots: Sequence[Slot], *, since_s: int = 0) -> None:
+    def is_clean(self, slot: Slot) -> bool:
+        """Tell whether a leased slot holds no bytes of a former use."""
+        return self._slots.is_clean(slot)
+
+    def release_slots(
+        self, lineage: LineageNo, slots: Sequence[Slot], *, since_s: int = 0
+    ) -> frozenset[int]:
         """Free slots of a lineage; Conflict when one of them is not leased by it.
 
-        They wait to be scrubbed since `since_s` (since 1970), or since now.
+        They wait to be scrubbed since `since_s` (since 1970), since now, or since an earlier
+        second that is on record of one; return since when they do.
         """
-        self._slots.release(lineage, slots, self, since_s=since_s)
+        return self._slots.release(lineage, slots, self, since_s=since_s)
 
     def filled_slots(self, lineage: LineageNo, slots: Sequence[Slot]) -> None:
         """Note that a lineage wrote slots to the end; Conflict when one is not leased by it."""
@@ -115,6 +124,10 @@ class Change:
         if epoch <= self.crown.epoch:
             raise Invalid(f"epoch {epoch}: not later than {self.crown.epoch}, expected a new one")
         self.crown = Crown(epoch, bytearray(epoch_key), _copy(root))
+
+    def on_fit(self, step: Callable[[], None]) -> None:
+        """Note what follows once it is known to fit; what that raises undoes all of it."""
+        self.fit_step = step
 
     # --- for the pool -----------------------------------------------------------------
 

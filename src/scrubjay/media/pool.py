@@ -379,6 +379,7 @@ class Pool:
                     break
                 self._edit.rewind(mark)
                 grown += self._slots.lease(METADATA, -(-missing // SLOT_PAGES), change)
+            change.fit_step()
         except BaseException:
             self._edit.rewind(mark)
             raise

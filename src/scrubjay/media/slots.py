@@ -209,16 +209,20 @@ class Slots:
 
     def release(
         self, owner: LineageNo, slots: Sequence[Slot], stage: Stage, *, since_s: int = 0
-    ) -> None:
+    ) -> frozenset[int]:
         """Free slots of a lineage: to be scrubbed, or leased again, once that is durable.
 
-        They wait since now, or since an earlier second in which their use ended. Raises
-        Conflict when one of them is not leased by it.
+        They wait since now, or since an earlier second in which their use ended, or since one
+        that was on record when they were leased; returned is since when. Raises Conflict when
+        one of them is not leased by it.
         """
+        dates: set[int] = set()
         for slot in slots:
             area = self._leased(owner, slot)
             at = slot % self._geometry.area_slots
-            self._date(slot, area.since_s[at] or since_s or stage.now_s, stage)
+            date_s = area.since_s[at] or since_s or stage.now_s
+            dates.add(date_s)
+            self._date(slot, date_s, stage)
             self._set(slot, SlotState.WAITING, stage)
         emptied = {
             number
@@ -230,6 +234,12 @@ class Slots:
         stage.on_durable(lambda: self._freed(slots))
         stage.on_durable(lambda: self._note_left(owner, emptied, lives=not since_s))
         self._put(slots, stage)
+        return frozenset(dates)
+
+    def is_clean(self, slot: Slot) -> bool:
+        """Tell whether a leased slot holds no bytes of a former use."""
+        area = self._areas[self._geometry.area_of(slot)]
+        return not area.since_s[slot % self._geometry.area_slots]
 
     def filled(self, owner: LineageNo, slots: Sequence[Slot], stage: Stage) -> None:
         """Note that a lineage has written slots of its own to the end: what was there is gone.

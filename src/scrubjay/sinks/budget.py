@@ -31,12 +31,18 @@ class Budget:
     certainty: Certainty
     reason: str
 
-    def wait_s(self, *, rotations: int, age_s: float) -> float:
+    @property
+    def reserve(self) -> int:
+        """How many of the rotations ahead are kept for what cannot wait: a tenth."""
+        return self.burst // 10
+
+    def wait_s(self, *, rotations: int, age_s: float, kept: int = 0) -> float:
         """Return how long to wait before the next rotation; 0.0: it can be afforded now.
 
-        `rotations` were done in the `age_s` seconds since the sink was made.
+        `rotations` were done in the `age_s` seconds since the sink was made; `kept` are to be
+        there still after this one.
         """
-        return max(0.0, (rotations + 1 - self.burst) * self.interval_min_s - age_s)
+        return max(0.0, (rotations + 1 + kept - self.burst) * self.interval_min_s - age_s)
 
     def rotations(self, age_s: float) -> int:
         """Return how many rotations it affords within this time, from its first day."""

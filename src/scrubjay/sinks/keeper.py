@@ -5,7 +5,8 @@
     keeper.settle(new)             the sink holds `new` alone
 
 Recovery is `settle` with the epoch that the superblock names: it finishes the rotation or
-undoes it.
+undoes it. An epoch whose key a sink stored in vain is not prepared again: so the epoch counts
+what wore the sink, as far as one keeper knows of it.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ class EpochKeeper:
             )
         self._sink = sink
         self._entropy = entropy
+        self._stored = Epoch(0)
+        """The newest whose key this keeper had the sink store."""
 
     def key(self, named: Epoch) -> bytes:
         """Return the key of the epoch that a superblock names.
@@ -49,14 +52,23 @@ class EpochKeeper:
         except NotFound:
             raise self._stale(named) from None
 
+    def newest(self, named: Epoch) -> Epoch:
+        """Return the newest epoch of which a key was stored: the named one, or one in vain."""
+        return max(named, self._stored)
+
+    def following(self, named: Epoch) -> Epoch:
+        """Return the epoch that `prepare` would prepare."""
+        return Epoch(self.newest(named) + 1)
+
     def prepare(self, named: Epoch) -> Epoch:
         """Have the sink store a key for the next epoch beside the named one; return the epoch.
 
         The only place that draws an epoch's key (I6): nothing else made it, or kept it.
         """
         self._expect_held(named)
-        following = Epoch(named + 1)
+        following = self.following(named)
         self._sink.prepare(following, self._entropy.token(KEY_BYTES))
+        self._stored = following
         return following
 
     def settle(self, named: Epoch) -> tuple[Epoch, ...]:
