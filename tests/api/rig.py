@@ -15,6 +15,7 @@ from scrubjay.api.server import Server, listen
 from scrubjay.api.services import Services
 from scrubjay.catalog.idempotency import Answers
 from scrubjay.control.defaults import Defaults
+from scrubjay.control.destroyed import Destroyed
 from scrubjay.control.events import Events
 from scrubjay.control.scan import Scans
 from scrubjay.evidence.promises import LEDGER
@@ -32,6 +33,7 @@ def services_over(world: World) -> Services:
         attachments=world.attachments,
         forgetting=world.forgetting,
         certificates=world.certificates,
+        destroyed=Destroyed(world.keeper, world.operations),
         log=world.log,
         pools=world.pools,
         policies=world.policies,

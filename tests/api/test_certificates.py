@@ -54,3 +54,24 @@ def test_certificate_alone_shows_its_volumes_with_their_blinding_values(
             report = verify(bundle, str(world.log.key), volume=asked)
             assert report.check("volume").outcome is Outcome.PASSED
     assert sorted(seen) == sorted(ids)
+
+
+def test_list_is_narrowed_to_a_volume_and_a_tenant_page_by_page(
+    served: tuple[World, httpx.Client],
+) -> None:
+    """By id, by the name it had, by owner; and the id shows the certificate."""
+    world, client = served
+    (first, *_) = _destroyed(world)
+    world.volumes.create("d", tenant="acme", size_bytes=1 << 30)
+    destroy(world, "d")
+    (by_id,) = client.get("/certificates", params={"volume": first}).json()["items"]
+    (by_name,) = client.get("/certificates", params={"volume": "a"}).json()["items"]
+    assert by_id == by_name
+    assert client.get(f"/certificates/{first}").json()["id"] == by_id["id"]
+    assert client.get(f"/certificates/{first}/bundle").status_code == 200
+    page = client.get("/certificates", params={"volume": "d", "limit": 1}).json()
+    assert (len(page["items"]), page["next_cursor"]) == (1, None)
+    page = client.get("/certificates", params={"tenant": "acme", "limit": 1}).json()
+    assert page["next_cursor"] is not None
+    refused = client.get("/certificates", params={"volume": "nobody"})
+    assert refused.status_code == 404

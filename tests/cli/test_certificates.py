@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import os
 import re
@@ -155,3 +157,86 @@ def _verify(monkeypatch: pytest.MonkeyPatch, *words: str | Path) -> None:
     monkeypatch.setattr(sys, "argv", ["scrubjay", "certificate", "verify", *map(str, words)])
     with pytest.raises(SystemExit):
         run(make_commands())
+
+
+def test_proof_made_offline_satisfies_verify(known: tuple[World, bytes], tmp_path: Path) -> None:
+    """From the folder of the published log alone; what is no proof says what one is."""
+    world, bundle = known
+    (tmp_path / "c.json").write_bytes(bundle)
+    world.bear(range(60, 64))
+    for path, data in world.files.files.items():
+        place = tmp_path / "log" / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(data)
+    program = [sys.executable, "-m", "scrubjay.app.main", "certificate", "proof"]
+    made = subprocess.run(
+        [*program, "--from", tmp_path / "c.json", "--log", tmp_path / "log"],
+        capture_output=True,
+        timeout=LIMIT_S,
+        check=True,
+    )
+    (tmp_path / "proof").write_bytes(made.stdout)
+    words = (tmp_path / "c.json", "--key", world.key, "--newer", tmp_path / "log" / "checkpoint")
+    done = printed(*words, "--proof", tmp_path / "proof")
+    assert done.returncode == 0, done.stdout
+    assert b"give --proof" in printed(*words).stdout
+    done = printed(*words, "--proof", tmp_path / "c.json")
+    assert (done.returncode, b"--proof: base64" in done.stderr) == (2, True)
+
+
+def test_verdict_stands_before_all_that_the_certificate_says(known: tuple[World, bytes]) -> None:
+    """A second stage that is forged is NOT PROVEN before a word of the first one (I8)."""
+    world, bundle = known
+    forged = json.loads(bundle)
+    forged["leaf"]["index"] -= 1
+    text = printed("-", "--key", world.key, given=packed(forged)).stdout.decode()
+    assert text.startswith("NOT PROVEN\n")
+    assert text.index("what the certificate says, no more") < text.index("Logged by the machine")
+    assert "NOT PROVEN" in text[text.rindex("\n\n") :]
+
+
+def test_page_in_the_place_of_a_bundle_is_refused_in_few_lines(known: tuple[World, bytes]) -> None:
+    """One reason, not a row for each check that it keeps from being made."""
+    world, _ = known
+    done = printed("-", "--key", world.key, given=b"<!doctype html>")
+    lines = done.stdout.decode().splitlines()
+    assert done.returncode == 1
+    assert lines[0] == "NOT PROVEN"
+    assert len(lines) < 14, lines
+
+
+def test_empty_key_says_so(known: tuple[World, bytes], tmp_path: Path) -> None:
+    """As a text, and as a file."""
+    (tmp_path / "key").write_text("\n")
+    for given in ("", " ", tmp_path / "key"):
+        done = printed("-", "--key", given, given=known[1])
+        assert done.returncode == 2
+        assert b"empty, expected the log's key" in done.stderr
+
+
+def test_bundle_made_of_a_folder_is_proven(known: tuple[World, bytes], tmp_path: Path) -> None:
+    """The whole of it, offline: folder, bundle, verdict."""
+    world, bundle = known
+    outer = json.loads(bundle)
+    envelopes: dict[str, bytes] = {}
+    digest = ""
+    for envelope in (outer["envelope"], outer["forgotten"]["envelope"]):
+        digest = hashlib.sha256(base64.b64decode(envelope["payload"])).hexdigest()
+        envelopes[f"certificates/{digest}.json"] = packed(envelope)
+    log = {f"log/{path}": data for path, data in world.files.files.items()}
+    for path, data in (log | envelopes).items():
+        place = tmp_path / "evidence" / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(data)
+    (tmp_path / "evidence" / "log.pub").write_text(f"{world.key}\n")
+    program = [sys.executable, "-m", "scrubjay.app.main", "certificate", "bundle"]
+    made = subprocess.run(
+        [*program, digest[:10], "--from", tmp_path / "evidence"],
+        capture_output=True,
+        timeout=LIMIT_S,
+        check=True,
+    ).stdout
+    done = printed("-", "--key", tmp_path / "evidence" / "log.pub", given=made)
+    assert (done.returncode, done.stdout.startswith(b"ERASED")) == (0, True)
+    envelope_alone = packed(outer["envelope"])
+    assert b"it is an envelope" in printed("-", "--key", world.key, given=envelope_alone).stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from pathlib import Path
 
@@ -448,3 +449,43 @@ def test_operation_whose_row_is_lost_is_entered_anew(world: World) -> None:
     later.forgetting.carry_out()
     assert later.operations.find(operation)[0].state == "done"
     later.close()
+
+
+def _words(world: World) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return what the newest certificate logged and assumes, each with "ephemeral" in it."""
+    issued = world.certificates.page(after=b"", limit=9)[-1]
+    report = checked(world, issued)
+    assert report.failed == ()
+    assert report.statement is not None
+    said = report.statement.predicate
+    logged, assumed = (
+        tuple(each for each in words if "ephemeral" in each)
+        for words in (said.logged, said.assumed)
+    )
+    return logged, assumed
+
+
+def test_certificate_of_an_ephemeral_volume_says_that_its_keys_were_in_memory(
+    world: World,
+) -> None:
+    """Logged and assumed are kept apart; of another volume neither is said (I8)."""
+    world.written("a", tenant="acme")
+    for name in ("b", "c"):
+        world.volumes.create(name, tenant="acme", size_bytes=1 << 30, ephemeral=True)
+    destroy(world, "a")
+    assert _words(world) == ((), ())
+    destroy(world, "b")
+    (logged,), (assumed,) = _words(world)
+    assert logged.startswith("The volume was ephemeral: the keys of its segments were in its")
+    assert "The grade is the sink's" in logged
+    assert "Nobody kept an image of the memory" in assumed
+    world.volumes.create("d", tenant="acme", size_bytes=1 << 30)
+    destroy(world, "c", "d")
+    (logged,), _ = _words(world)
+    assert re.match("Volume [12] of 2 was ephemeral: ", logged)
+
+
+def test_volumes_that_were_ephemeral_are_numbered_or_counted() -> None:
+    """A sentence of evidence has a thousand characters at most."""
+    assert looking._volumes([2, 3], 4) == "Volumes 2, 3 of 4 were, each,"  # noqa: SLF001 - as it is made
+    assert looking._volumes(list(range(1, 91)), 200) == "Of 200 volumes, 90 were, each,"  # noqa: SLF001 - as it is made

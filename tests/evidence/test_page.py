@@ -7,8 +7,9 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 from scrubjay.evidence.page import Person, render
+from scrubjay.evidence.questions import Asked
 from scrubjay.evidence.verify import verify
-from tests.evidence.world import World, facts, scrub_facts, sink
+from tests.evidence.world import BLINDING, World, facts, scrub_facts, sink, volume
 
 EVIL = "<script>alert('x')</script>\"'&"
 
@@ -65,6 +66,44 @@ def test_page_of_a_conditional_erasure_says_why() -> None:
     made = world.forget(facts(world.bear([1]), sink("CONDITIONAL")))
     page = render(verify(world.bundle(made), world.key), digest="")
     assert re.search(r"<strong>ERASED, CONDITIONAL</strong>\s*<p>file sink on ext4", page)
+
+
+def test_column_of_nists_methods_does_not_call_conditional_one() -> None:
+    """Clear and Purge stand there by themselves; CONDITIONAL says that it is neither."""
+    world = World()
+    made = world.forget(facts(world.bear([1]), sink("CONDITIONAL")))
+    page = render(verify(world.bundle(made), world.key), digest="")
+    assert "<td>CONDITIONAL</td>" not in page
+    assert page.count("<td>neither Clear nor Purge: CONDITIONAL</td>") >= 3
+    good = World()
+    clear = render(verify(good.bundle(good.forget(facts(good.bear([1])))), good.key), digest="")
+    assert "neither Clear nor Purge" not in clear
+
+
+def test_page_explains_its_words_and_says_what_is_not_recorded() -> None:
+    """Who gets it has nothing else to look in."""
+    world = World()
+    page = render(verify(world.bundle(world.forget(facts(world.bear([1])))), world.key), digest="")
+    words = page[page.index("Words on this page") :]
+    for each in ("Clear, Purge", "CONDITIONAL", "Sink", "Epoch", "Node", "Exporter", "Blinded id"):
+        assert f'<th scope="row">{each}</th>' in words, each
+    assert "Keys committed to" in words
+    assert page.count("<td>not recorded</td>") == 3
+
+
+def test_page_names_a_volume_only_for_who_asks_for_it() -> None:
+    """With the id and the blinding value its owner sees that the page is about his volume."""
+    world = World()
+    (subject,) = world.bear([1])
+    bundle = world.bundle(world.forget(facts([subject])))
+    asked = Asked(volume(1), BLINDING)
+    without = render(verify(bundle, world.key), digest="")
+    assert str(volume(1)) not in without
+    assert BLINDING.hex() not in without
+    page = render(verify(bundle, world.key, volume=asked), digest="", volume=asked)
+    for each in (str(volume(1)), BLINDING.hex(), f"<td>{subject.id}</td>"):
+        assert each in page
+    assert "is among its subjects" in page
 
 
 def test_page_of_what_is_not_proven_shows_nothing_of_it() -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from typing import Annotated
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 
 from scrubjay.api.models import Certificate, CertificateShown, EvidenceLog, Page
 from scrubjay.api.paging import Cursor, Limit, cursor_of, position_of
@@ -21,17 +22,27 @@ _KEY = re.compile("(?:[0-9a-f]{2}){0,32}")
 
 @router.get("/certificates")
 def list_certificates(
-    services: ServicesHere, cursor: Cursor = None, limit: Limit = 100
+    services: ServicesHere,
+    cursor: Cursor = None,
+    limit: Limit = 100,
+    volume: Annotated[
+        str | None,
+        Query(max_length=255, description="id, or for 30 days the name that it had at its end"),
+    ] = None,
+    tenant: Annotated[
+        str | None, Query(max_length=255, description="name or id, closed or not")
+    ] = None,
 ) -> Page[Certificate]:
     """List certificates in the order of the rotations that they are about."""
-    found = services.certificates.page(after=_key(cursor), limit=limit + 1)
+    about = services.destroyed.about(volume=volume, tenant=tenant)
+    found = services.certificates.page(after=_key(cursor), limit=limit + 1, about=about)
     more = cursor_of(found[limit - 1].key.hex()) if len(found) > limit else None
     return Page(items=[Certificate.of(each) for each in found[:limit]], next_cursor=more)
 
 
 @router.get("/certificates/{certificate}")
 def show_certificate(certificate: str, services: ServicesHere) -> CertificateShown:
-    """Show one certificate, by its id or the beginning of it: what it is about.
+    """Show one certificate, by its id or the beginning of it, or by a volume's id.
 
     The blinding values stand nowhere else: who knows one can tell whose volume was destroyed.
     """

@@ -13,6 +13,7 @@ from scrubjay.catalog.idempotency import Answers
 from scrubjay.control.attachments import Attachments
 from scrubjay.control.certificates import Certificates
 from scrubjay.control.defaults import Defaults
+from scrubjay.control.destroyed import Destroyed
 from scrubjay.control.events import Events
 from scrubjay.control.forgetting import Forgetting
 from scrubjay.control.log import Log
@@ -35,6 +36,7 @@ class Services:
     attachments: Attachments
     forgetting: Forgetting
     certificates: Certificates
+    destroyed: Destroyed
     log: Log
     pools: Pools
     policies: Policies

@@ -26,6 +26,7 @@ from scrubjay.control.activity import Activity
 from scrubjay.control.attachments import Attachments
 from scrubjay.control.deadlines import PurgeMissed
 from scrubjay.control.defaults import Defaults
+from scrubjay.control.destroyed import Destroyed
 from scrubjay.control.events import Events
 from scrubjay.control.forgetting import Forgetting
 from scrubjay.control.grounds import ground_of
@@ -160,6 +161,7 @@ def open_parts(
         attachments=attachments,
         forgetting=forgetting,
         certificates=certificates,
+        destroyed=Destroyed(keeper, operations),
         log=log,
         pools=Pools(keeper, sink, liveness=liveness, forgetting=forgetting, scrubbing=scrubbing),
         policies=Policies(keeper),

@@ -89,6 +89,11 @@ class Operations:
         """Return one operation."""
         return next(iter(self._select(operations.c.id == str(operation), 1)), None)
 
+    def beginning(self, *, kind: str, subject: str) -> list[OperationRow]:
+        """Return the operations of a kind whose subject begins like this, newest first."""
+        alike = operations.c.subject.startswith(subject, autoescape=True)
+        return self._select((operations.c.kind == kind) & alike, None)
+
     def running(self) -> list[OperationRow]:
         """Return the operations that have not ended."""
         return self._select(operations.c.state == "running", None)

@@ -5,26 +5,36 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import os
-import stat
 import sys
 import time
-import uuid
 from pathlib import Path
 from typing import Annotated, Literal, cast
 
 import typer
 
-from scrubjay.base.errors import Invalid, NotFound, Unavailable
-from scrubjay.base.ids import VolumeId
-from scrubjay.cli.output import AsJson, ago, counted, note, print_facts, print_json, print_table
+from scrubjay.base.errors import Invalid, NotFound
+from scrubjay.cli.given import asked_of, key_of, newer_of, read_file
+from scrubjay.cli.output import (
+    AsJson,
+    ago,
+    counted,
+    note,
+    print_facts,
+    print_json,
+    print_table,
+    wrapped,
+)
 from scrubjay.cli.session import connect, part
+from scrubjay.client.places import find_home
 from scrubjay.client.replies import Certificate, CertificateShown, EvidenceLog
 from scrubjay.evidence.attesting import Attests
-from scrubjay.evidence.note import KEY_TEXT_MAX, decode_base64
+from scrubjay.evidence.continuing import kept_checkpoint, prove_continuation
+from scrubjay.evidence.folder import Folder
+from scrubjay.evidence.note import encode_base64, parse_key
 from scrubjay.evidence.page import Person, render
-from scrubjay.evidence.questions import Asked, Newer
-from scrubjay.evidence.report import Outcome, Report, Verdict, words_of
-from scrubjay.evidence.strict import plain
+from scrubjay.evidence.questions import Asked
+from scrubjay.evidence.rebundling import bundle_from
+from scrubjay.evidence.report import Outcome, Report, Verdict, rows_of, words_of
 from scrubjay.evidence.verify import verify as verify_bundle
 
 __all__ = ["commands"]
@@ -34,15 +44,17 @@ commands = typer.Typer(
 )
 
 _NOT_PROVEN = 1
-_FILE_BYTES_MAX = 1 << 23
-_NAME_SHOWN_MAX = 200
+_DIGITS = 12
+"""Of an id, in lists: 80 columns hold the rest."""
 _MARKS = {Outcome.PASSED: "passed", Outcome.FAILED: "FAILED", Outcome.NOT_CHECKED: "-"}
 _Id = Annotated[
-    str, typer.Argument(metavar="ID", help="The certificate's id, or the first digits of it.")
+    str, typer.Argument(metavar="ID", help="Its id, or the first digits of it; or a volume's id.")
 ]
 _Format = Annotated[
-    Literal["json", "html", "text"],
-    typer.Option("--format", help="json: the file to hand over; html: a page to print."),
+    Literal["json", "html", "text"] | None,
+    typer.Option(
+        "--format", help="json, as without it: the file to hand over; html: a page; text."
+    ),
 ]
 _BUNDLE = typer.Argument(
     metavar="FILE", help="What `certificate show` printed; - reads from standard input."
@@ -50,26 +62,42 @@ _BUNDLE = typer.Argument(
 
 
 @commands.command("list", epilog="Example: scrubjay certificate list")
-def list_(*, json: AsJson = False) -> None:
-    """List the certificates, the oldest first."""
+def list_(
+    *,
+    volume: Annotated[
+        str | None,
+        typer.Option(help="Only those about this one: its id; for 30 days the name it had."),
+    ] = None,
+    tenant: Annotated[
+        str | None, typer.Option(help="Only those about volumes of this owner, closed or not.")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """List the certificates, the oldest first.
+
+    The ids are those of first stages, which stay. Volumes that are gone have no names.
+    """
     with connect() as daemon:
-        found = list(daemon.all("certificates", Certificate, limit=1000))
+        asked = {"volume": volume, "tenant": tenant, "limit": 1000}
+        found = list(daemon.all("certificates", Certificate, **asked))
     if json:
         print_json(found)
         return
     print_table(
-        ["ID", "STAGE", "VOLUMES>", "WORTH", "ISSUED"],
+        ["ID", "STAGE", "ABOUT", "WORTH", "ISSUED"],
         [
             (
-                each.id[:16],
+                each.forgotten[:_DIGITS],
                 each.stage,
-                "a medium" if each.medium else str(each.volume_count),
+                _about(each),
                 each.worth,
                 ago(each.issued_at),
             )
             for each in found
         ],
-        empty="no certificates; each destroyed volume gets one: scrubjay volume destroy NAME",
+        empty="no certificates; each destroyed volume gets one: scrubjay volume destroy NAME"
+        if volume is None and tenant is None
+        else "no certificate about that yet; what is being forgotten: scrubjay pool status",
     )
 
 
@@ -78,28 +106,83 @@ def show(
     context: typer.Context,
     certificate: _Id,
     *,
-    format_: _Format = "json",
+    format_: _Format = None,
+    json: AsJson = False,
     name: Annotated[str, typer.Option(help="html: who answers for it.")] = "",
+    position: Annotated[str, typer.Option(help="html: as what.")] = "",
     organisation: Annotated[str, typer.Option(help="html: and for whom.")] = "",
+    location: Annotated[str, typer.Option(help="html: where it was done.")] = "",
+    contact: Annotated[str, typer.Option(help="html: how to reach that person.")] = "",
+    volume: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="html: name this volume of it, for its owner to see."),
+    ] = None,
 ) -> None:
-    """Print a certificate with all its proofs: as a file, as a page, or for a terminal."""
+    """Print a certificate with all its proofs: as a file, as a page, or for a terminal.
+
+    Without an option to the contrary a page knows volumes by their blinded ids alone.
+    """
+    if json and format_ not in (None, "json"):
+        raise Invalid(f"--format {format_}: with --json, expected one of them")
     with connect() as daemon:
         found = daemon.get(f"certificates/{part(certificate)}", CertificateShown)
-        bundle = daemon.read(f"certificates/{found.id}/bundle")
+        data = daemon.read(f"certificates/{found.id}/bundle")
         log = daemon.get("log", EvidenceLog)
-    if format_ == "json":
-        sys.stdout.write(bundle.decode())
+    asked = None if volume is None else _named(found, volume)
+    if format_ in (None, "json"):
+        sys.stdout.write(data.decode())
         return
-    report = verify_bundle(bundle, log.key, now=_now(), attests=_attests(context))
+    report = verify_bundle(data, log.key, volume=asked, now=_now(), attests=_attests(context))
     if format_ == "html":
-        digest = hashlib.sha256(bundle).hexdigest()
-        person = Person(name=name, organisation=organisation)
-        sys.stdout.write(render(report, digest=digest, person=person))
+        digest = hashlib.sha256(data).hexdigest()
+        person = Person(name, position, organisation, location, contact)
+        sys.stdout.write(render(report, digest=digest, person=person, volume=asked))
         return
-    volumes = "\n".join(f"{each.id} (blinding value {each.blinding})" for each in found.volumes)
-    about = ("medium", found.medium) if found.medium else ("volumes", volumes)
-    print_facts([("certificate", found.id), ("stage", found.stage), about])
+    volumes = [f"{each.id}:{each.blinding}" for each in found.volumes]
+    about = [found.medium] if found.medium else volumes
+    heading = "medium" if found.medium else "volumes"
+    print_facts(
+        [
+            ("id", found.id),
+            ("first id", found.forgotten),
+            ("stage", found.stage),
+            *(("" if number else heading, each) for number, each in enumerate(about)),
+        ]
+    )
+    if volumes:
+        typer.echo("Each volume by its id and blinding value, as verify --volume wants them.")
+    typer.echo()
     _print_report(report)
+
+
+@commands.command(
+    epilog="Example: scrubjay certificate bundle 3f2a91c07bd4 --from evidence > c.json"
+)
+def bundle(
+    certificate: Annotated[
+        str, typer.Argument(metavar="ID", help="Its id, of either stage, or the first digits.")
+    ],
+    *,
+    from_: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", help="The folder `evidence` of a home, or a copy; else this home's."
+        ),
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(help="The log's key; else the folder's file log.pub.")
+    ] = None,
+    json: AsJson = False,  # noqa: ARG001 - it is JSON
+) -> None:
+    """Make the file that `verify` checks from a folder of evidence, with no daemon.
+
+    It is what `certificate show` prints while a daemon serves. It takes no volume's id: the pool
+    alone knows those.
+    """
+    folder = from_ or find_home(os.environ, uid=os.geteuid()) / "evidence"
+    log_key = parse_key(key_of(str(folder / "log.pub") if key is None else key))
+    made = bundle_from(Folder(folder), Folder(folder / "log"), certificate, log_key)
+    sys.stdout.write(made.decode())
 
 
 @commands.command(
@@ -115,10 +198,11 @@ def verify(
         typer.Option(metavar="ID:BLINDING", help="Is the certificate about this volume?"),
     ] = None,
     newer: Annotated[
-        Path | None, typer.Option(help="A checkpoint from elsewhere that has to continue this log.")
+        Path | None,
+        typer.Option(help="A later checkpoint from elsewhere that has to continue this log."),
     ] = None,
     proof: Annotated[
-        Path | None, typer.Option(help="With --newer: the hashes that prove it, a line each.")
+        Path | None, typer.Option(help="With --newer: what `certificate proof` printed.")
     ] = None,
     witness: Annotated[
         list[str] | None, typer.Option(help="A witness's key that has to have cosigned the log.")
@@ -136,11 +220,11 @@ def verify(
     The log's key is what everything rests on: get it by another way than the certificate.
     """
     report = verify_bundle(
-        _read(file),
-        _key(key),
-        newer=_newer(newer, proof),
+        read_file(file),
+        key_of(key),
+        newer=newer_of(newer, proof),
         witnesses=witness or (),
-        volume=_asked(volume),
+        volume=None if volume is None else asked_of(volume),
         now=_now(),
         attests=_attests(context),
         sink_keys=sink_key or (),
@@ -153,6 +237,40 @@ def verify(
         raise typer.Exit(_NOT_PROVEN)
 
 
+@commands.command(
+    epilog="Example: scrubjay certificate proof --from kept --log copy/log > proof.txt"
+)
+def proof(
+    *,
+    from_: Annotated[
+        Path,
+        typer.Option("--from", help="The checkpoint that was kept, or a certificate's file."),
+    ],
+    to: Annotated[
+        Path | None, typer.Option(help="A later one, instead of the log's newest.")
+    ] = None,
+    log: Annotated[
+        Path | None,
+        typer.Option(help="The published log, or a copy; else the folder of this home."),
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Prove that the published log continues a checkpoint that was kept, with no daemon.
+
+    Prints what `certificate verify --newer LATER --proof FILE` reads. Exit status 8 where the
+    log does not continue it: then its history was rewritten.
+    """
+    folder = log or find_home(os.environ, uid=os.geteuid()) / "evidence" / "log"
+    later = None if to is None else kept_checkpoint(read_file(to))
+    found = prove_continuation(Folder(folder), kept_checkpoint(read_file(from_)), newer=later)
+    if json:
+        hashes = [encode_base64(each) for each in found.hashes]
+        print_json({"old_size": found.old.size, "new_size": found.new.size, "proof": hashes})
+        return
+    sys.stdout.write(found.lines)
+    note(f"the log's {_entries(found.new.size)} begin with the {found.old.size} of the checkpoint")
+
+
 @commands.command("key", epilog="Example: scrubjay certificate key > log.pub")
 def key_(*, json: AsJson = False) -> None:
     """Print the key of this pool's log, and where it stands, for auditors to keep."""
@@ -162,7 +280,29 @@ def key_(*, json: AsJson = False) -> None:
         print_json(log)
         return
     typer.echo(log.key)
-    note(f"the log has {counted(log.size, 'entry').replace('entrys', 'entries')}")
+    note(f"the log has {_entries(log.size)}")
+
+
+def _entries(count: int) -> str:
+    return "1 entry" if count == 1 else f"{count} entries"
+
+
+def _named(certificate: CertificateShown, volume: str) -> Asked:
+    """Return a volume with its blinding value; NotFound where the certificate is not about it."""
+    for each in certificate.volumes:
+        if volume.lower() == each.id:
+            return asked_of(f"{each.id}:{each.blinding}")
+    raise NotFound(
+        f"--volume {volume[:80]!r}: no volume of this certificate",
+        hint="its volumes are listed by: scrubjay certificate show ID --format text",
+    )
+
+
+def _about(certificate: Certificate) -> str:
+    if certificate.medium:
+        return "a medium"
+    volumes = counted(certificate.volume_count, "volume")
+    return f"{volumes} of a tenant" if certificate.scope == "tenant" else volumes
 
 
 def _attests(context: typer.Context) -> Attests | None:
@@ -170,11 +310,19 @@ def _attests(context: typer.Context) -> Attests | None:
 
 
 def _print_report(report: Report) -> None:
+    """Print a report: the verdict, each check, what it rests on, and the verdict once more.
+
+    Whoever reads the beginning alone, or the end alone, has read how it ended.
+    """
+    _print_verdict(report)
+    typer.echo()
     print_table(
         ["CHECK", "RESULT", "WHAT WAS FOUND"],
-        [(each.name, _MARKS[each.outcome], each.sentence) for each in report.checks],
+        [(name, _MARKS[outcome], sentence) for name, outcome, sentence in rows_of(report.checks)],
         empty="",
     )
+    if report.verdict is Verdict.NOT_PROVEN and report.stages:
+        typer.echo("\nIt is NOT PROVEN: what follows is what the certificate says, no more.")
     for heading, sentences in (
         ("To know:", report.remarks),
         ("Logged by the machine:", words_of(report.stages, "logged")),
@@ -184,10 +332,15 @@ def _print_report(report: Report) -> None:
         if sentences:
             typer.echo(f"\n{heading}")
             for each in sentences:
-                typer.echo(f"  - {each}")
-    typer.echo(f"\n{report.verdict.value}")
+                typer.echo(wrapped(f"  - {each}", indent="    "))
+    typer.echo()
+    _print_verdict(report)
+
+
+def _print_verdict(report: Report) -> None:
+    typer.echo(report.verdict.value)
     if report.reason:
-        typer.echo(report.reason)
+        typer.echo(wrapped(report.reason))
 
 
 def _as_json(report: Report) -> dict[str, object]:
@@ -203,64 +356,6 @@ def _as_json(report: Report) -> dict[str, object]:
         "asserted": words_of(report.stages, "asserted"),
         "assumed": words_of(report.stages, "assumed"),
     }
-
-
-def _key(given: str) -> str:
-    """Return the key's text; a name that is a file's stands for what it holds."""
-    path = Path(given)
-    if "+" in given and not os.path.lexists(path):
-        return given
-    return _read(path, bytes_max=KEY_TEXT_MAX).decode("utf-8", errors="replace").strip()
-
-
-def _newer(checkpoint: Path | None, proof: Path | None) -> Newer | None:
-    if checkpoint is None:
-        if proof is not None:
-            raise Invalid("--proof: without --newer", hint="give the checkpoint that it leads to")
-        return None
-    lines = [] if proof is None else _read(proof).decode("ascii", errors="replace").split()
-    return Newer(_read(checkpoint), tuple(decode_base64(line) for line in lines))
-
-
-def _asked(volume: str | None) -> Asked | None:
-    if volume is None:
-        return None
-    name, _, blinding = volume.partition(":")
-    try:
-        return Asked(VolumeId(uuid.UUID(name)), bytes.fromhex(blinding))
-    except ValueError as error:
-        raise Invalid(
-            f"--volume {volume[:80]!r}: expected a volume's id, a colon, its blinding value",
-            hint="both are shown by: scrubjay certificate show ID --format text",
-        ) from error
-
-
-def _read(path: Path, *, bytes_max: int = _FILE_BYTES_MAX) -> bytes:
-    """Return the bytes of a regular file, or of stdin; a pipe by its name could block for ever."""
-    name = plain(str(path))[:_NAME_SHOWN_MAX]
-    try:
-        data = sys.stdin.buffer.read(bytes_max + 1) if name == "-" else _read_file(path, bytes_max)
-    except FileNotFoundError as error:
-        raise NotFound(f"file {name}: not there") from error
-    except OSError as error:
-        raise Unavailable(f"file {name}: {error.strerror}") from error
-    except ValueError as error:
-        raise Invalid(f"file {name}: not a name that a file can have") from error
-    if data is None:
-        raise Invalid(f"file {name}: no regular file", hint="- reads from standard input")
-    if len(data) > bytes_max:
-        raise Invalid(f"file {name}: longer than {bytes_max} bytes, expected less")
-    return data
-
-
-def _read_file(path: Path, bytes_max: int) -> bytes | None:
-    """Return one byte more than is wanted, at most; None where it is no regular file."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        return None
-    with os.fdopen(descriptor, "rb") as file:
-        return file.read(bytes_max + 1)
 
 
 def _now() -> dt.datetime:

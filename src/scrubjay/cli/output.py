@@ -9,7 +9,9 @@ import contextlib
 import datetime as dt
 import io
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Annotated
 
@@ -33,6 +35,7 @@ __all__ = [
     "print_table",
     "size_text",
     "watch_stdout",
+    "wrapped",
 ]
 
 _WIDE = 1000
@@ -70,6 +73,14 @@ def print_facts(facts: Sequence[tuple[str, str]]) -> None:
     width = max(len(name) for name, _ in facts)
     for name, value in facts:  # lines are left to the terminal: an address is to be copied
         console.print(Text.assemble((name.ljust(width), "bold"), "  ", value), soft_wrap=True)
+
+
+def wrapped(text: str, *, indent: str = "") -> str:
+    """Return a sentence in lines that fit the screen; as one line where there is no screen."""
+    if not sys.stdout.isatty():
+        return text
+    width = shutil.get_terminal_size().columns
+    return textwrap.fill(text, width, subsequent_indent=indent, break_on_hyphens=False)
 
 
 def note(text: str) -> None:

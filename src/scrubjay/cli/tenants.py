@@ -103,3 +103,6 @@ def close(
             f"tenant {doomed.name} is withheld; its keys are being forgotten "
             "(see: scrubjay pool status)"
         )
+    if not json:
+        typer.echo("its certificates, from soon on and for good:")
+        typer.echo(f"    scrubjay certificate list --tenant {doomed.id}")

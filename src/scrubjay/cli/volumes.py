@@ -164,7 +164,8 @@ def detach(
 ) -> None:
     """End serving a volume. What was written is made durable; clients are cut off.
 
-    An ephemeral volume is forgotten by this, and reads as zeros afterwards.
+    An ephemeral volume is forgotten by this, and reads as zeros afterwards. No certificate is
+    made of that: destroy the volume for one.
     """
     with connect() as daemon:
         served = daemon.get(f"attachments/{part(volume)}", Attachment)
@@ -186,7 +187,10 @@ def reset(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     json: AsJson = False,
 ) -> None:
-    """Return an ephemeral volume to zeros, attached or not; its clients go on."""
+    """Return an ephemeral volume to zeros, attached or not; its clients go on.
+
+    What it held is forgotten, and no certificate is made of that: destroy the volume for one.
+    """
     with connect() as daemon:
         emptied = daemon.get(f"volumes/{part(volume)}", Volume)
         subject = f"volume {emptied.name}"
@@ -225,10 +229,10 @@ def destroy(
         )
         typer.echo(f"certificate {end.certificate}")
     else:
-        typer.echo(
-            f"volume {doomed.name} is withheld; its key is being forgotten "
-            "(see: scrubjay pool status)"
-        )
+        typer.echo(f"volume {doomed.name} is withheld; its key is being forgotten")
+    if not json:
+        typer.echo("its certificate, from soon on and for good:")
+        typer.echo(f"    scrubjay certificate list --volume {doomed.id}")
 
 
 def _purging(purge: VolumePurge) -> str:

@@ -89,6 +89,8 @@ class Certificate(Struct, frozen=True):
     worth: str
     issued_at: dt.datetime
     medium: str | None
+    forgotten: str
+    """The id of its first stage, which it keeps."""
 
 
 class CertificateShown(Certificate, frozen=True):

@@ -11,7 +11,6 @@ anew, with what is true then. A record under `q` tells that a stage is outstandi
 from __future__ import annotations
 
 import datetime as dt
-import re
 import threading
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from scrubjay.base.ids import Epoch, VolumeId
 from scrubjay.control.attesting import attests
 from scrubjay.control.births import enter_birth
 from scrubjay.control.dates import Ranges, covers
+from scrubjay.control.destroyed import About, digest_meant
 from scrubjay.control.grounds import ScrubbedMedium
 from scrubjay.control.keeper import Change, Keeper
 from scrubjay.control.log import Log, append
@@ -59,7 +59,6 @@ from scrubjay.media.slots import Backlog
 
 __all__ = ["Certificates", "Issued", "Scrubbing", "enter_due", "envelope_place"]
 
-_DIGEST = re.compile("[0-9a-f]{8,64}")
 _SHOWN_MAX = 20
 _log = structlog.get_logger(__name__)
 
@@ -256,7 +255,7 @@ class Certificates:
                 purge_within_s=policy.purge_within_s,
                 dead_since=self._looking.dead_since(record),
                 logged=self._looking.logged(record, since=dropped_at),
-                assumed=self._looking.assumed(),
+                assumed=self._looking.assumed(record),
             ),
             self._log.signer,
             attests=attests,
@@ -371,14 +370,18 @@ class Certificates:
 
     # --- showing ----------------------------------------------------------------------
 
-    def page(self, *, after: bytes, limit: int) -> list[Issued]:
-        """Return up to `limit` certificates in order of rotations, from behind a key on."""
+    def page(self, *, after: bytes, limit: int, about: About | None = None) -> list[Issued]:
+        """Return up to `limit` certificates in order of rotations, from behind a key on.
+
+        With `about` those that it says yes to.
+        """
         found: list[Issued] = []
         while len(found) < limit:
             wanted = limit - len(found)
             stored = self._keeper.pool.scan(CERTIFICATE_PREFIX, after=after, limit=wanted)
             rows = (Issued(key, _decode(key, value)) for key, value in stored)
-            found += (each for each in rows if each.record.forgotten)
+            issued = (each for each in rows if each.record.forgotten)
+            found += (each for each in issued if about is None or about(each.record))
             if len(stored) < wanted:
                 break
             after = stored[-1][0]
@@ -387,14 +390,11 @@ class Certificates:
     def find(self, reference: str) -> Issued:
         """Return the certificate whose id, of either stage, begins like this; 8 digits or more.
 
-        NotFound where there is none, Conflict where there are several.
+        The id of a volume finds the certificate of its end. NotFound where there is none,
+        Conflict where there are several, or where a volume has none yet.
         """
-        if not _DIGEST.fullmatch(reference):
-            raise NotFound(
-                f"certificate {reference[:80]!r}: expected 8 to 64 hexadecimal digits",
-                hint="see: scrubjay certificate list",
-            )
         with self._keeper.reading() as view:
+            reference = digest_meant(view, reference)
             keys = {key for _, key in view.scan(named_key(reference))}
             if len(keys) > 1:
                 raise Conflict(

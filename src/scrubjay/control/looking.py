@@ -44,6 +44,7 @@ __all__ = ["Found", "Later", "Looking", "Serving", "ended"]
 _T = TypeVar("_T")
 _SinkKind = Literal["file", "tpm2", "pkcs11", "memory"]
 _TEXT_MAX = 900
+_NUMBERED_MAX = 20
 _HOST = "this host's memory"
 _END_OF_TIME = dt.datetime.max.replace(microsecond=0, tzinfo=dt.UTC)
 _NAMED = Kept(
@@ -54,6 +55,15 @@ _TOLD = "an operator said that it was destroyed, and nobody looked"
 _KEEPS = "The pool keeps each volume's birth record: ids, sizes, times; no data and no key."
 _BEHIND = "The clock stood before a moment on record: later ones are given as no earlier than it."
 _LATE = "While they lived the volumes missed {} of purging (purge_within): the log tells of each."
+_OF_MEMORY = (
+    "{} ephemeral: the keys of its segments were in its exporter's memory alone, never under the"
+    " sink or in the pool, and went with that process. What it held before a detach, a reset or a"
+    " crash went then, with no certificate. The grade is the sink's, as if the keys had been there."
+)
+_MEMORY_GONE = (
+    "Nobody kept an image of the memory in which keys of ephemeral volumes were: no core dump, no"
+    " hibernation, no swap, no snapshot of a running virtual machine."
+)
 _NO_SWAP = "No swap was in use when this was issued."
 _LOGGED = Kept(None, "births and ends under blinded ids, which is what proves them: no data")
 
@@ -196,11 +206,14 @@ class Looking:
         late = (_LATE.format(_deadlines(missed)),) if missed else ()
         behind = (_BEHIND,) if self._keeper.now() < since else ()
         swap = () if self._swaps() else (_NO_SWAP,)
-        return (_KEEPS, *late, *swap, *behind)
+        ephemeral = self._ephemeral(record)
+        memory = (_OF_MEMORY.format(_volumes(ephemeral, len(record.volumes))),) if ephemeral else ()
+        return (_KEEPS, *memory, *late, *swap, *behind)
 
-    def assumed(self) -> tuple[str, ...]:
+    def assumed(self, record: CertificateRecord) -> tuple[str, ...]:
         """Return what nobody checked, beside what no certificate can check."""
-        return tuple(
+        memory = (_MEMORY_GONE,) if self._ephemeral(record) else ()
+        return memory + tuple(
             f"No key in the daemon's memory was written to the swap on {_plain(each)}."
             for each in self._swaps()
         )
@@ -229,6 +242,12 @@ class Looking:
             for each in parts
             if not each.residue
         )
+
+    def _ephemeral(self, record: CertificateRecord) -> list[int]:
+        """Return which of a certificate's volumes had their keys in memory, counted from 1."""
+        with self._keeper.reading() as view:
+            births = [view.birth_record(VolumeId(each)) for each in record.volumes]
+        return [number for number, birth in enumerate(births, 1) if birth.keys == "memory"]
 
     def _ends(self, record: CertificateRecord) -> list[DestructionRecord]:
         with self._keeper.reading() as view:
@@ -293,6 +312,17 @@ def _subject(view: View, birth: BirthRecord) -> Subject:
             exporter_at=end.exporter_at,
         ),
     )
+
+
+def _volumes(numbers: Sequence[int], total: int) -> str:
+    """Return "The volume was", or which of them were, as the certificate lists them."""
+    if total == 1:
+        return "The volume was"
+    if len(numbers) > _NUMBERED_MAX:
+        return f"Of {total} volumes, {len(numbers)} were, each,"
+    each = "Volume" if len(numbers) == 1 else "Volumes"
+    verb = "was" if len(numbers) == 1 else "were, each,"
+    return f"{each} {', '.join(map(str, numbers))} of {total} {verb}"
 
 
 def _deadlines(count: int) -> str:

@@ -8,6 +8,7 @@ what recovery found, or as failed.
 from __future__ import annotations
 
 import datetime as dt
+import re
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,9 +23,11 @@ from scrubjay.catalog.operations import OperationRow, OperationState
 from scrubjay.catalog.operations import Operations as Rows
 from scrubjay.control.records import at
 
-__all__ = ["KEPT", "Operations", "Progress", "Work", "problem_of"]
+__all__ = ["KEPT", "VOLUME_DESTROY", "Operations", "Progress", "Work", "problem_of"]
 
 KEPT = dt.timedelta(days=30)
+VOLUME_DESTROY = "volume.destroy"
+"""What forgetting.py calls the destruction of a volume; its subject is `volume NAME (ID)`."""
 _log = structlog.get_logger(__name__)
 
 Work = Callable[["Progress"], Mapping[str, object]]
@@ -112,6 +115,12 @@ class Operations:
         return [
             (row, self._progress_of(row)) for row in self._rows.page(before=before, limit=limit)
         ]
+
+    def volumes_called(self, name: str) -> list[uuid.UUID]:
+        """Return the volumes of this name that were destroyed, as long as operations are kept."""
+        rows = self._rows.beginning(kind=VOLUME_DESTROY, subject=f"volume {name} (")
+        subjects = (re.fullmatch(r"volume (\S+) \((\S+)\)", row.subject) for row in rows)
+        return [uuid.UUID(each[2]) for each in subjects if each and each[1] == name]
 
     def running(self) -> list[OperationRow]:
         """Return the operations that have not ended, whoever began them."""

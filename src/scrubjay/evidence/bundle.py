@@ -22,6 +22,8 @@ __all__ = ["FORMAT", "Bundle", "First", "Leaf", "make_bundle", "parse_bundle"]
 FORMAT: Literal["scrubjay certificate 1"] = "scrubjay certificate 1"
 _PROOF_MAX = 64
 _NOTE_CHARACTERS_MAX = 1 << 20
+_LOOKED_AT = 4096
+_HINT = "give the JSON that `certificate show` prints"
 
 
 class Leaf(Record, frozen=True):
@@ -59,8 +61,13 @@ class Bundle(Record, frozen=True):
 
 
 def parse_bundle(data: bytes) -> Bundle:
-    """Return the bundle in `data`; Invalid, saying why, for anything else."""
-    return decode(Bundle, data, what="bundle")
+    """Return the bundle in `data`; Invalid, saying what else it seems to be, for anything else."""
+    try:
+        return decode(Bundle, data, what="bundle")
+    except Invalid as error:
+        if likeness := _likeness(data):
+            raise Invalid(f"this is no certificate bundle: {likeness}", hint=_HINT) from error
+        raise
 
 
 def make_bundle(
@@ -97,6 +104,37 @@ def make_bundle(
         raise Invalid(f"bundle: {len(data)} bytes, expected at most {BYTES_MAX}")
     parse_bundle(data)
     return data
+
+
+def _likeness(data: bytes) -> str:
+    """Return what a file is that was given for a bundle; "" where its JSON may be a damaged one."""
+    start = data[:_LOOKED_AT].lstrip(b"\xef\xbb\xbf \t\r\n\0")
+    if not start:
+        likeness = "it is empty"
+    elif start.startswith(b"<"):
+        likeness = "it looks like an HTML page, as people read"
+    elif start.startswith(b"%PDF"):
+        likeness = "it looks like a page in PDF, as people read"
+    elif b"\n\xe2\x80\x94 " in start:
+        likeness = "it looks like a checkpoint of a log"
+    elif not start.startswith(b"{"):
+        likeness = "it is not JSON"
+    elif _is_envelope(data):
+        likeness = (
+            "it is an envelope, as in the folder evidence/certificates: signed, but without its "
+            "place in the log; `certificate bundle` makes one of both"
+        )
+    else:
+        return ""
+    return f"{likeness}; {_HINT}"
+
+
+def _is_envelope(data: bytes) -> bool:
+    try:
+        decode(Envelope, data, what="envelope")
+    except Invalid:
+        return False
+    return True
 
 
 def _leaf(log: Log, index: int, checkpoint: Checkpoint) -> Leaf:

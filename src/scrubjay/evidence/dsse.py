@@ -18,6 +18,9 @@ __all__ = ["PAYLOAD_TYPE", "Envelope", "digest_of", "open_envelope", "pae", "sea
 
 PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
 _SIGNATURES_MAX = 16
+_NAMED_MAX = 3
+_SHOWN_MAX = 300
+"""The longest name of a key, its id, and some."""
 _URL_SAFE = str.maketrans("-_", "+/")
 _Base64 = Annotated[str, Meta(max_length=BYTES_MAX)]
 
@@ -65,7 +68,8 @@ def open_envelope(envelope: Envelope, key: VerifierKey) -> bytes:
     message = pae(envelope.payload_type, payload)
     theirs = [each for each in envelope.signatures if each.keyid == key.label]
     if not theirs:
-        raise Invalid(f"envelope: no signature of {key.label}")
+        signers = " and ".join(each.keyid[:_SHOWN_MAX] for each in envelope.signatures[:_NAMED_MAX])
+        raise Invalid(f"envelope: signed by {signers}, not a signature of {key.label}")
     if not all(key.verifies(message, _decode(each.sig)) for each in theirs):
         raise Invalid(f"envelope: the signature of {key.label} does not verify")
     return payload

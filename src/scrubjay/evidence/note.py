@@ -45,6 +45,7 @@ KEY_TEXT_MAX = 4096
 """Characters of a verifier key's text, far above the longest name."""
 _NAME_MAX = 255
 _SHOWN_MAX = 80
+_NAMED_MAX = 3
 _KEY_BYTES = 32
 _ID_BYTES = 4
 _SIGNATURE_BYTES = 64
@@ -182,7 +183,11 @@ def signed_by(note: Note, keys: Sequence[VerifierKey]) -> tuple[VerifierKey, ...
             raise Invalid(f"note: the signature of {key.label} does not verify")
         found[key] = None
     if not found:
-        raise Invalid("note: not signed by a known key")
+        signers = [f"{each.name}+{each.key_id.hex()}" for each in note.signatures[:_NAMED_MAX]]
+        raise Invalid(
+            f"note: signed by {' and '.join(signers) or 'nobody'}, not by the key of "
+            + " or ".join(key.label for key in keys[:_NAMED_MAX]),
+        )
     return tuple(found)
 
 
@@ -198,10 +203,13 @@ def parse_key(text: str) -> VerifierKey:
         decoded = decode_base64(material)
         key = VerifierKey(name, decoded[1:], decoded[0] if decoded else 0)
     except Invalid as error:
-        raise Invalid(f"verifier key: {error.message}", hint=_KEY_HINT) from error
+        raise Invalid(
+            f"verifier key: damaged, or no key ({error.message})", hint=_KEY_HINT
+        ) from error
     if not _KEY_ID.fullmatch(key_id) or bytes.fromhex(key_id) != key.key_id:
         raise Invalid(
-            f"verifier key of {name[:_SHOWN_MAX]}: id {key_id[:8]!r}, expected {key.key_id.hex()}",
+            f"verifier key of {name[:_SHOWN_MAX]}: damaged, its id is {key_id[:8]!r}, expected "
+            f"{key.key_id.hex()} for this name and key",
             hint=_KEY_HINT,
         )
     return key

@@ -14,7 +14,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from scrubjay import __version__
 from scrubjay.evidence.deriving import due_at, meaning_of, spell
-from scrubjay.evidence.report import Report, Verdict, deadlines_of, words_of
+from scrubjay.evidence.entries import blind_volume
+from scrubjay.evidence.questions import Asked
+from scrubjay.evidence.report import Report, Verdict, deadlines_of, rows_of, words_of
 from scrubjay.evidence.statement import Certified, Forgotten, Retired, Scrubbed, Statement
 
 __all__ = ["Person", "render"]
@@ -38,8 +40,13 @@ class Person:
     contact: str = ""
 
 
-def render(report: Report, *, digest: str, person: Person | None = None) -> str:
-    """Return the page, HTML in UTF-8, for a report on the bundle with this SHA-256."""
+def render(
+    report: Report, *, digest: str, person: Person | None = None, volume: Asked | None = None
+) -> str:
+    """Return the page, HTML in UTF-8, for a report on the bundle with this SHA-256.
+
+    With `volume`, which the report was asked about, the page names it: for its owner alone.
+    """
     first = _predicate(report.first or report.statement)
     second = _predicate(report.statement)
     return _template().render(
@@ -47,10 +54,13 @@ def render(report: Report, *, digest: str, person: Person | None = None) -> str:
         colour=_COLOURS[report.verdict],
         digest=digest,
         person=person or Person(),
+        volume=volume,
+        blinded="" if volume is None else blind_volume(volume.blinding, volume.volume),
         forgotten=first if isinstance(first, Forgotten) else None,
         scrubbed=second if isinstance(second, Scrubbed) else None,
         retired=second if isinstance(second, Retired) else None,
         newest=second,
+        rows=rows_of(report.checks),
         deadlines=deadlines_of(report.stages),
         logged=words_of(report.stages, "logged"),
         asserted=words_of(report.stages, "asserted"),
@@ -63,6 +73,11 @@ def _predicate(statement: Statement | None) -> Certified | None:
     return None if statement is None else statement.predicate
 
 
+def _method_of(worth: str) -> str:
+    """Return a grade for a column that has methods of NIST in it: CONDITIONAL is none."""
+    return worth if worth in ("Clear", "Purge") else f"neither Clear nor Purge: {worth}"
+
+
 @cache
 def _template() -> Template:
     environment = Environment(
@@ -73,6 +88,7 @@ def _template() -> Template:
         lstrip_blocks=True,
     )
     environment.filters["spell"] = spell
+    environment.filters["method"] = _method_of
     environment.filters["meaning"] = meaning_of
     environment.filters["due"] = lambda each: spell(due_at(each))
     return environment.get_template(_TEMPLATE)

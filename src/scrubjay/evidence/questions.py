@@ -25,7 +25,8 @@ class Newer:
     """A checkpoint that the auditor has from elsewhere, and the proof that it continues ours."""
 
     checkpoint: bytes
-    proof: tuple[bytes, ...]
+    proof: tuple[bytes, ...] | None = None
+    """None where nobody gave one; between equal states it is empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,24 +40,43 @@ class Asked:
 def ask_newer(
     work: Work, newer: Newer | None, checkpoint: Checkpoint | None, key: VerifierKey
 ) -> None:
-    """Check that a checkpoint from elsewhere continues the bundle's."""
+    """Check that a checkpoint from elsewhere continues the bundle's.
+
+    Without a proof that cannot be told of two sizes: it is not checked then, and no failure.
+    """
     name = "newer checkpoint"
     if newer is None:
         work.leave(name, "no other checkpoint of this log was given")
     elif checkpoint is None:
         work.skip(name, "the bundle's own checkpoint does not verify")
     else:
-        work.check(name, lambda: _continues(newer, checkpoint, key))
+        _ask_later(work, name, newer, checkpoint, key)
 
 
-def _continues(newer: Newer, checkpoint: Checkpoint, key: VerifierKey) -> str:
-    later, _ = open_checkpoint(newer.checkpoint, key)
+def _ask_later(
+    work: Work, name: str, newer: Newer, checkpoint: Checkpoint, key: VerifierKey
+) -> None:
+    try:
+        later, _ = open_checkpoint(newer.checkpoint, key)
+    except Invalid as error:
+        work.fail(name, f"what was given: {error.message}")
+        return
+    sizes = f"the log of {later.size} entries and this one of {checkpoint.size}"
+    if newer.proof is None and later.size > checkpoint.size:
+        work.skip(name, f"{sizes}: not compared, give --proof (scrubjay certificate proof)")
+    elif newer.proof is None and later.size < checkpoint.size:
+        work.skip(name, f"{sizes}: not compared, the one that was given is the older one")
+    else:
+        work.check(name, lambda: _continues(later, newer.proof or (), checkpoint))
+
+
+def _continues(later: Checkpoint, proof: Sequence[bytes], checkpoint: Checkpoint) -> str:
     if not is_consistent(
         old=checkpoint.size,
         old_root=checkpoint.root,
         new=later.size,
         new_root=later.root,
-        proof=newer.proof,
+        proof=proof,
     ):
         raise Invalid(f"the log of {later.size} entries does not continue this one")
     return f"The log of {later.size} entries begins with the one that this certificate is in."

@@ -18,7 +18,17 @@ from scrubjay.evidence.statement import (
 )
 from scrubjay.evidence.strict import plain
 
-__all__ = ["Check", "Outcome", "Report", "Stage", "Verdict", "Work", "deadlines_of", "words_of"]
+__all__ = [
+    "Check",
+    "Outcome",
+    "Report",
+    "Stage",
+    "Verdict",
+    "Work",
+    "deadlines_of",
+    "rows_of",
+    "words_of",
+]
 
 _T = TypeVar("_T")
 
@@ -105,6 +115,10 @@ class Work:
         """Note a check that finds nothing but its sentence."""
         self.find(name, lambda: (None, look()))
 
+    def fail(self, name: str, why: str) -> None:
+        """Note a check that failed before anything was found."""
+        self._note(name, Outcome.FAILED, why, optional=False)
+
     def skip(self, name: str, why: str) -> None:
         """Note a check that could not be made: nothing is proven without it."""
         self._note(name, Outcome.NOT_CHECKED, why, optional=False)
@@ -120,6 +134,27 @@ class Work:
     def _note(self, name: str, outcome: Outcome, sentence: str, *, optional: bool) -> None:
         """Note a check; a sentence may repeat what a stranger wrote, so it is made harmless."""
         self.checks.append(Check(name, outcome, plain(sentence), optional))
+
+
+def rows_of(checks: Sequence[Check]) -> tuple[tuple[str, Outcome, str], ...]:
+    """Return (name, outcome, sentence) of each check; what was skipped for one reason, once.
+
+    Such a row stands where the first of them does, and names the others behind its reason.
+    """
+    alike: dict[str, list[str]] = {}
+    for each in checks:
+        if each.outcome is Outcome.NOT_CHECKED:
+            alike.setdefault(each.sentence, []).append(each.name)
+    rows = []
+    for each in checks:
+        names = alike.get(each.sentence, []) if each.outcome is Outcome.NOT_CHECKED else []
+        if len(names) > 1 and each.name == names[0]:
+            sentence = f"{each.sentence} ({', '.join(names)})"
+            rows.append((f"{len(names)} checks", each.outcome, sentence))
+        elif len(names) <= 1:
+            name = f"{each.name} (optional)" if each.optional else each.name
+            rows.append((name, each.outcome, each.sentence))
+    return tuple(rows)
 
 
 def words_of(

@@ -83,8 +83,9 @@ def verify(
         "bundle", lambda: (parse_bundle(bundle), f"A bundle of {len(bundle)} bytes.")
     )
     if log_key is None or parsed is None:
+        lacks = "no bundle to check" if parsed is None else "no key to check it with"
         for name in ("checkpoint", *_PARTS, "births", *_RULES):
-            work.skip(name, "there is no bundle and no key to check it with")
+            work.skip(name, f"not looked at: there is {lacks}")
         return _report(work, None, None)
     checkpoint = work.find("checkpoint", lambda: _open(parsed, log_key))
     stage = _stage(work, "", parsed, log_key, checkpoint)
@@ -278,7 +279,8 @@ def _report(work: Work, stage: _Stage | None, first: _Stage | None) -> Report:
     ]
     if failed or missing or stage is None or first is None:
         worst = (failed or missing)[0]
-        verdict, reason = Verdict.NOT_PROVEN, f"{worst.name}: {worst.sentence}"
+        said = worst.sentence.removeprefix(f"{worst.name.removeprefix(_FIRST)}: ")
+        verdict, reason = Verdict.NOT_PROVEN, f"{worst.name}: {said}"
     elif stage.statement.predicate.grade.value == "CONDITIONAL":
         verdict, reason = Verdict.CONDITIONAL, stage.statement.predicate.grade.reason
     else:
