@@ -27,6 +27,7 @@ from scrubjay.app.sinks import (
     open_sink,
     place_in,
     single_member,
+    sink_path,
 )
 from scrubjay.base.errors import Conflict, Invalid, NotFound, ScrubjayError, Unavailable
 from scrubjay.base.ports import Clock, Entropy
@@ -277,6 +278,7 @@ class Sinks:
     def _status(self, sink: Sink, pool: Pool) -> SinkStatus:
         return sink_status(
             sink,
+            where=sink_path(self._home),
             epoch=pool.epoch,
             created_at=View(pool).pool().created_at,
             now=at(self._clock.now_ns()),

@@ -92,7 +92,7 @@ def show_sink(*, json: AsJson = False) -> None:
     if json:
         print_json(found)
     else:
-        print_facts(sink_facts(found))
+        print_facts(sink_facts(found), wrapped=True)
 
 
 @sink_commands.command("add", epilog="Example: scrubjay sink add file:/mnt/usb/jay.sink")

@@ -35,6 +35,7 @@ __all__ = [
     "parse_place",
     "place_in",
     "single_member",
+    "sink_path",
 ]
 
 KINDS = ("file", "tpm2")
@@ -185,6 +186,14 @@ def single_member(home: Home) -> Member:
     """Return the home's single sink, as a mirror would list it."""
     places = read_places(home)
     return Member(0, places.sink_kind, places.sink_where)
+
+
+def sink_path(home: Home) -> str:
+    """Return where the home's keys lie: its single sink, a TPM, or the record of its mirror."""
+    single = single_member(home)
+    if home.mirror.exists():
+        return str(home.mirror)
+    return str(home.path / single.where) if single.kind == "file" else single.where
 
 
 def open_sink(home: Home, entropy: Entropy, *, sinks: HomeSinks | None = None) -> Sink:

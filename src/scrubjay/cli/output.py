@@ -10,6 +10,7 @@ import datetime as dt
 import io
 import os
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Annotated
 
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 _WIDE = 1000
+_ROOM_MIN = 20
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
@@ -64,12 +66,19 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, empty
     _print(table)
 
 
-def print_facts(facts: Sequence[tuple[str, str]]) -> None:
-    """Print facts about one thing, a line each."""
+def print_facts(facts: Sequence[tuple[str, str]], *, wrapped: bool = False) -> None:
+    """Print facts about one thing, a line each; `wrapped` under their column on a terminal.
+
+    Otherwise lines are left to the terminal: an address, or a command, is to be copied.
+    """
     console = Console(highlight=False, markup=False, emoji=False)
     width = max(len(name) for name, _ in facts)
-    for name, value in facts:  # lines are left to the terminal: an address is to be copied
-        console.print(Text.assemble((name.ljust(width), "bold"), "  ", value), soft_wrap=True)
+    room = console.width - width - 2 if wrapped and sys.stdout.isatty() else _WIDE
+    for name, value in facts:
+        lines = [value] if len(value) <= room else _words(value, max(room, _ROOM_MIN))
+        for at, line in enumerate(lines):
+            heading = name.ljust(width) if at == 0 else " " * width
+            console.print(Text.assemble((heading, "bold"), "  ", line), soft_wrap=True)
 
 
 def note(text: str) -> None:
@@ -141,6 +150,11 @@ class _Watched(io.TextIOWrapper):
             if isinstance(error, BrokenPipeError):
                 raise
             raise Unavailable(f"output: {error.strerror}") from error
+
+
+def _words(text: str, room: int) -> list[str]:
+    """Return lines that break between words only."""
+    return textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False)
 
 
 def _print(table: Table) -> None:

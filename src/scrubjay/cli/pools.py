@@ -42,6 +42,7 @@ def status(*, json: AsJson = False) -> None:
     print_facts(
         [
             ("pool", f"{pool.label} ({pool.id})"),
+            *([("", f"at {pool.path}")] if pool.path else []),
             ("created", ago(pool.created_at)),
             ("size", f"{size_text(pool.size_bytes)}, {counted(pool.slots, 'slot')}"),
             ("free", f"{size_text(free)}, {counted(pool.slots_free, 'slot')}"),
@@ -51,11 +52,12 @@ def status(*, json: AsJson = False) -> None:
             ("tenants", str(pool.tenants)),
             ("volumes", f"{pool.volumes}, {pool.attached} attached"),
             ("forgetting", f"{counted(pool.forgettings, 'volume')} to go"),
+            *([("WAITS", pool.trouble)] if pool.trouble else []),
             ("purging", _purging(pool)),
             *([("LATE", ", ".join(pool.purge.missed))] if pool.purge.missed else []),
-            *([("", f"WAITS: {pool.trouble}")] if pool.trouble else []),
             *sink_facts(pool.sink),
-        ]
+        ],
+        wrapped=True,
     )
 
 

@@ -223,6 +223,8 @@ class Sink(Struct, frozen=True):
     owed: list[int]
     budget: SinkBudget | None
     key: str = ""
+    where: str = ""
+    away: str = ""
 
 
 class Policy(Struct, frozen=True):
@@ -296,3 +298,4 @@ class Pool(Struct, frozen=True):
     scrubbing: Scrubbing
     purge: PoolPurge
     sink: Sink
+    path: str = ""
