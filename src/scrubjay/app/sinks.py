@@ -34,6 +34,7 @@ __all__ = [
     "open_sink",
     "parse_place",
     "place_in",
+    "shared_disk",
     "single_member",
     "sink_path",
 ]
@@ -186,6 +187,19 @@ def single_member(home: Home) -> Member:
     """Return the home's single sink, as a mirror would list it."""
     places = read_places(home)
     return Member(0, places.sink_kind, places.sink_where)
+
+
+def shared_disk(sinks: HomeSinks, members: Sequence[Member]) -> str:
+    """Say which of these files lie on one file system, and are lost together; "" where none do."""
+    found: dict[int, list[str]] = {}
+    for each in members:
+        path = sinks.path_of(each)
+        if each.kind == "file" and path.exists():
+            found.setdefault(path.stat().st_dev, []).append(str(path))
+    together = next((each for each in found.values() if len(each) > 1), [])
+    if not together:
+        return ""
+    return f"{' and '.join(together)} lie on one file system: who loses its disk loses both"
 
 
 def sink_path(home: Home) -> str:

@@ -28,9 +28,11 @@ __all__ = [
     "ago",
     "counted",
     "fail",
+    "fits_screen",
     "note",
     "print_facts",
     "print_json",
+    "print_paragraphs",
     "print_table",
     "size_text",
     "watch_stdout",
@@ -38,6 +40,7 @@ __all__ = [
 
 _WIDE = 1000
 _ROOM_MIN = 20
+_INDENT = 4
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
@@ -64,6 +67,25 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, empty
     for row in rows:
         table.add_row(*row)
     _print(table)
+
+
+def fits_screen(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether a table of these rows, headings among them, needs no line of it to be broken."""
+    if not sys.stdout.isatty():
+        return True
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return sum(widths) + 2 * (len(widths) - 1) <= Console().width
+
+
+def print_paragraphs(paragraphs: Sequence[Sequence[str]]) -> None:
+    """Print each under its first line, which stands out, broken between words."""
+    console = Console(highlight=False, markup=False, emoji=False)
+    for first, *others in paragraphs:
+        for line in _words(first, console.width):
+            console.print(Text(line, "bold"), soft_wrap=True)
+        for other in others:
+            for line in _words(other, console.width - _INDENT):
+                console.print(" " * _INDENT + line, soft_wrap=True)
 
 
 def print_facts(facts: Sequence[tuple[str, str]], *, wrapped: bool = False) -> None:

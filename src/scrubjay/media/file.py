@@ -220,7 +220,8 @@ def explained(path: Path) -> Iterator[None]:
         kind, hint = _EXPLANATIONS.get(error.errno or 0, (Unavailable, ""))
         held = error.errno in (errno.EWOULDBLOCK, errno.EBUSY)
         strerror = "held by another process" if held else error.strerror
-        raise kind(f"pool file {path}: {strerror}", hint=hint) from error
+        what = "device" if path.is_relative_to("/dev") else "pool file"
+        raise kind(f"{what} {path}: {strerror}", hint=hint) from error
 
 
 _EXPLANATIONS: dict[int, tuple[type[ScrubjayError], str]] = {
