@@ -127,7 +127,7 @@ def test_single_sink_becomes_a_mirror_and_losing_either_loses_nothing(
     away = folder / "usb.sink"
     change = sinks(home).add(SinkPlace("file", str(away)))
     assert change.added == ["file sink.1", f"file {away}"]
-    assert "who loses its disk loses both" in change.shared
+    assert "losing its disk loses them all" in change.shared
     assert change.sink.epoch == 2
     assert [each.destroyed for each in change.sink.expelled] == [True]
     assert not home.sink.exists()

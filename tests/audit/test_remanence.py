@@ -67,7 +67,7 @@ class Full(LocalStorage):
         def refuse(_pieces: object) -> int:
             raise OSError(self.number, os.strerror(self.number))
 
-        disk.write_all = refuse  # type: ignore[method-assign, assignment]
+        disk.write_all = refuse  # type: ignore[method-assign, assignment] - for this test
         return disk
 
 

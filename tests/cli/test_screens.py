@@ -91,7 +91,7 @@ class Answering(Connection):
     def __init__(self, looks: int) -> None:
         self.looks = looks
 
-    def get(self, path: str, kind: object, **_: object) -> Operation:  # type: ignore[override]
+    def get(self, path: str, kind: object, **_: object) -> Operation:  # type: ignore[override] - of one kind
         """Answer."""
         assert path == "operations/7"
         assert kind is Operation

@@ -199,7 +199,7 @@ def shared_disk(sinks: HomeSinks, members: Sequence[Member]) -> str:
     together = next((each for each in found.values() if len(each) > 1), [])
     if not together:
         return ""
-    return f"{' and '.join(together)} lie on one file system: who loses its disk loses both"
+    return f"{' and '.join(together)} lie on one file system: losing its disk loses them all"
 
 
 def sink_path(home: Home) -> str:

@@ -102,7 +102,7 @@ def close(
         for each in end.certificates:
             typer.echo(f"certificate {each}")
         if not end.certificates:
-            typer.echo("no certificate: it never had a volume of which one could tell")
+            typer.echo("no certificate is issued: it never had a volume")
     else:
         typer.echo(
             f"tenant {doomed.name} is withheld; its keys are being forgotten "
