@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -55,6 +56,17 @@ def test_thousand_cycles_bring_nothing_back() -> None:
         assert storage.volumes() == []
 
 
+@dataclass
+class Refusing(LocalDisk):
+    """A disk that takes no byte, for this reason."""
+
+    number: int = errno.ENOSPC
+
+    def write_all(self, pieces: Iterable[tuple[int, bytes | memoryview]]) -> int:
+        """Refuse."""
+        raise OSError(self.number, os.strerror(self.number))
+
+
 class Full(LocalStorage):
     """A pool with no room left for what is written."""
 
@@ -62,13 +74,7 @@ class Full(LocalStorage):
 
     def attach(self, name: str) -> LocalDisk:
         """Attach, and have no write succeed."""
-        disk = super().attach(name)
-
-        def refuse(_pieces: object) -> int:
-            raise OSError(self.number, os.strerror(self.number))
-
-        disk.write_all = refuse  # type: ignore[method-assign, assignment] - for this test
-        return disk
+        return Refusing(super().attach(name).engine, self.number)
 
 
 def test_audit_of_a_full_pool_says_so_and_takes_its_volume_away() -> None:

@@ -8,6 +8,7 @@ import io
 import sys
 import time
 from collections.abc import Sequence
+from typing import TypeVar
 
 import pytest
 import typer
@@ -20,6 +21,7 @@ from scrubjay.client.connection import Connection
 from scrubjay.client.replies import Operation, Progress
 from scrubjay.evidence.promises import LEDGER
 
+_T = TypeVar("_T")
 NOON = dt.datetime(2026, 1, 2, 12, tzinfo=dt.UTC)
 LONG = "a finding of many words " * 12
 
@@ -91,12 +93,13 @@ class Answering(Connection):
     def __init__(self, looks: int) -> None:
         self.looks = looks
 
-    def get(self, path: str, kind: object, **_: object) -> Operation:  # type: ignore[override] - of one kind
+    def get(self, path: str, reply: type[_T], **query: str | int | None) -> _T:
         """Answer."""
-        assert path == "operations/7"
-        assert kind is Operation
+        assert (path, query) == ("operations/7", {})
         self.looks -= 1
-        return running("running" if self.looks else "done")
+        answer = running("running" if self.looks else "done")
+        assert isinstance(answer, reply)
+        return answer
 
 
 def running(state: str) -> Operation:
