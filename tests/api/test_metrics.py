@@ -46,6 +46,18 @@ def test_metrics_of_a_new_pool_count_nothing_but_its_slots(client: httpx.Client)
     assert values["scrubjay_forgettings_pending"] == 0
 
 
+def test_metrics_say_that_nothing_can_be_forgotten_before_anybody_wants_to(
+    served: tuple[World, httpx.Client],
+) -> None:
+    """An alarm that comes with the first destroy comes late."""
+    world, client = served
+    assert _values(client)["scrubjay_forgetting_blocked"] == 0
+    world.displaced = "pool file: gone"
+    assert _values(client)["scrubjay_forgetting_blocked"] == 1
+    world.displaced = ""
+    assert _values(client)["scrubjay_forgetting_blocked"] == 0
+
+
 def test_metrics_follow_a_volume_from_attachment_to_scrubbing(
     served: tuple[World, httpx.Client],
 ) -> None:

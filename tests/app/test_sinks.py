@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from scrubjay.app.home import Home
+from scrubjay.app.logs import set_up_notes
 from scrubjay.app.mirroring import SinkChange, Sinks, settle_plan
 from scrubjay.app.places import Places, pool_path, read_places, write_places
 from scrubjay.app.sinks import SinkPlace, TpmWords, open_sink, parse_place
@@ -125,6 +127,7 @@ def test_single_sink_becomes_a_mirror_and_losing_either_loses_nothing(
     away = folder / "usb.sink"
     change = sinks(home).add(SinkPlace("file", str(away)))
     assert change.added == ["file sink.1", f"file {away}"]
+    assert "losing its disk loses them all" in change.shared
     assert change.sink.epoch == 2
     assert [each.destroyed for each in change.sink.expelled] == [True]
     assert not home.sink.exists()
@@ -211,6 +214,9 @@ def test_lost_member_is_replaced_and_what_it_held_opens_nothing_new(
     assert holders(home, keys_of(home)) == {spare, home.path / "sink.1"}
     assert change.sink.worth == "CONDITIONAL"
     assert [each.destroyed for each in change.sink.expelled] == [True, False]
+    with pytest.raises(NotFound, match="sink 2: no member, it was expelled") as caught:
+        sinks(home).expel(2)
+    assert "--destroyed" in caught.value.hint
     said = sinks(home).expel(2, destroyed=True)
     assert [each.destroyed for each in said.sink.expelled] == [True, True]
     assert holds(home)
@@ -264,8 +270,14 @@ def test_sinks_refuse_what_would_lose_something(home: Home, folder: Path) -> Non
     assert home.sink.read_bytes() == before
     assert {path.name for path in tracked(home)} == {"sink", "other.sink"}
     sinks(home).add(SinkPlace("file", str(folder / "second")))
-    with pytest.raises(NotFound, match="no member 9"):
+    with pytest.raises(NotFound, match="sink 9: no member, expected 1 or 2"):
         sinks(home).expel(9)
+    for destroyed in (False, True):
+        with pytest.raises(NotFound, match="sink 0: no member"):  # it was overwritten
+            sinks(home).expel(0, destroyed=destroyed)
+    with pytest.raises(NotFound, match="sink 0: no member"):
+        sinks(home).replace(0, SinkPlace("file", str(folder / "third")))
+    assert not (folder / "third").exists()
     with pytest.raises(Conflict, match=r"lies there|is a member"):
         sinks(home).add(SinkPlace("file", str(folder / "second")))
 
@@ -303,6 +315,26 @@ def test_single_tpm_becomes_a_mirror_with_a_file(folder: Path, tpm: Path) -> Non
     sink = open_sink(home, fresh())
     assert isinstance(sink, MirroredSink)
     sink.close()
+
+
+def test_command_beside_a_member_that_is_away_says_so_in_words(
+    home: Home, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A person reads it: no JSON of the daemon's log between what he asked for."""
+    away = folder / "usb.sink"
+    sinks(home).add(SinkPlace("file", str(away)))
+    sinks(home).add(SinkPlace("file", str(folder / "third")))
+    away.unlink()
+    capsys.readouterr()
+    set_up_notes()
+    try:
+        sinks(home).expel(3)
+    finally:
+        structlog.reset_defaults()
+    told = capsys.readouterr().err.splitlines()
+    assert told
+    assert all(line.startswith("warning: sink ") for line in told)
+    assert "is away" in told[-1]
 
 
 def test_init_that_fails_at_its_second_sink_leaves_none(folder: Path) -> None:

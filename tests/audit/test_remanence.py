@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,10 +15,10 @@ import pytest
 
 from scrubjay.audit.marks import MARK_BYTES, Marks, Origin
 from scrubjay.audit.remanence import CYCLES_MAX, Remanence, Report, check_extent
-from scrubjay.base.errors import Invalid, Unavailable
+from scrubjay.base.errors import Invalid, NoSpace, Unavailable
 from scrubjay.base.units import MIB, SECTOR_BYTES
 from tests.audit.leaks import Dropping, PlainText, Recycling, Shuffling, Stale
-from tests.audit.storage import SLOTS, LocalStorage
+from tests.audit.storage import SLOTS, LocalDisk, LocalStorage
 from tests.model.blank import IN_MEMORY
 
 MARK = b"0123456789abcdef"
@@ -51,6 +54,40 @@ def test_thousand_cycles_bring_nothing_back() -> None:
         assert len(storage.slots) < SLOTS, "the slots of a pool, over and over"
         assert storage.leases > 100 * len(storage.slots)
         assert storage.volumes() == []
+
+
+@dataclass
+class Refusing(LocalDisk):
+    """A disk that takes no byte, for this reason."""
+
+    number: int = errno.ENOSPC
+
+    def write_all(self, pieces: Iterable[tuple[int, bytes | memoryview]]) -> int:
+        """Refuse."""
+        raise OSError(self.number, os.strerror(self.number))
+
+
+class Full(LocalStorage):
+    """A pool with no room left for what is written."""
+
+    number = errno.ENOSPC
+
+    def attach(self, name: str) -> LocalDisk:
+        """Attach, and have no write succeed."""
+        return Refusing(super().attach(name).engine, self.number)
+
+
+def test_audit_of_a_full_pool_says_so_and_takes_its_volume_away() -> None:
+    """No bug of ours: there is no space, and what to do about it is said."""
+    with made(Full) as storage:
+        with pytest.raises(NoSpace, match="No space left") as caught:
+            audited(storage, 3)
+        assert "--size-mib" in caught.value.hint
+        assert storage.volumes() == []
+    with made(Full) as storage:
+        storage.number = errno.EIO
+        with pytest.raises(Unavailable, match="Input/output error"):
+            audited(storage, 3)
 
 
 def test_few_cycles_take_everything_away_again() -> None:

@@ -133,6 +133,9 @@ class SinkFile:
         except OSError as error:
             raise Unavailable(f"sink: {error.strerror}") from error
 
+    def expect_in_place(self) -> None:
+        """It has no name that could come to mean another one."""
+
     def close(self) -> None:
         """Leave it to the next opener."""
 
@@ -333,8 +336,15 @@ class World:
         self.database = Database.open(folder / "catalog.db")
         self.opened = 0
         self.unplugged = False
+        self.displaced = ""
+        """Why the pool's path names another file by now."""
         self.keeper = open_keeper(
-            self.open_media, self.sink, self.database, clock=self.clock, entropy=self.entropy
+            self.open_media,
+            self.sink,
+            self.database,
+            clock=self.clock,
+            entropy=self.entropy,
+            in_place=self.expect_in_place,
         )
         self.liveness = Liveness(folder / "run" / "volumes")
         self.exporters = FakeExporters(self.liveness)
@@ -416,6 +426,11 @@ class World:
             self.disks.pool = self.disks.pool.crash(everything_kept)
         self.opened += 1
         return [self.disks.pool]
+
+    def expect_in_place(self) -> None:
+        """Say that the pool's file was moved away, if it was."""
+        if self.displaced:
+            raise Unavailable(self.displaced, hint="put it back")
 
     def open_for_scrubbing(self) -> list[Medium]:
         """Return another handle of the pool's medium."""

@@ -151,7 +151,10 @@ def test_sink_that_cannot_drop_leaves_it_waiting_and_late_across_restarts(
             later(world, 2)
         stands = world.purging.status.of(a.id)
         assert stands.missed
-        assert stands.reason == "its stripes wait for the sink's next rotation"
+        assert (
+            stands.reason
+            == "all of it is moved; its keys go with the next change of the sink's key"
+        )
         assert [(each.volume, each.due_at) for each in world.missed] == [(a.id, stands.due_at)]
         assert world.purging.status.pool().missed == ["a"]
         world.close()

@@ -221,6 +221,10 @@ class RememberingFile:
         """Make writes durable."""
         self._io.sync()
 
+    def expect_in_place(self) -> None:
+        """Ask what is beneath."""
+        self._io.expect_in_place()
+
     def close(self) -> None:
         """Close what is beneath; the history stays."""
         self._io.close()

@@ -61,6 +61,7 @@ class _Pool(Collector):
             ("scrub_leased_slots", "Slots in use again, not yet overwritten", scrub.leased_slots),
             ("scrub_withheld_slots", "Slots that could not be scrubbed", scrub.withheld_slots),
             ("forgettings_pending", "Volumes decided to be forgotten", status.forgettings),
+            ("forgetting_blocked", "1 while a sink or the pool is away", _is_blocked(status)),
             ("epoch", "Epoch of the sink", status.sink.epoch),
             ("pool_generation", "Commits of the pool", status.generation),
             ("volumes", "Volumes", status.volumes),
@@ -83,6 +84,12 @@ class _Pool(Collector):
 
     def _ago_s(self, since: dt.datetime | None) -> float:
         return max(0.0, self._now_s - since.timestamp()) if since else 0.0
+
+
+def _is_blocked(status: PoolStatus) -> bool:
+    """Whether nothing can be forgotten, whether or not something waits for it."""
+    away = [status.sink.away, *(each.away for each in status.sink.members)]
+    return bool(status.trouble) or any(away)
 
 
 def _moved(status: PoolStatus) -> Metric:

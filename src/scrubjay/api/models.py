@@ -294,6 +294,7 @@ class Pool(BaseModel):
 
     id: uuid.UUID
     label: str
+    path: str
     created_at: dt.datetime
     generation: int
     size_bytes: int

@@ -53,3 +53,5 @@ class Sink(BaseModel):
     owed: list[int] = Field(description="epochs that are still to be dropped somewhere")
     budget: SinkBudget | None = Field(description="null where nothing wears out")
     key: str = Field(description="as a member's; empty for a mirror")
+    where: str = Field(description="its file or TPM; of a mirror, the record of its members")
+    away: str = Field(description="why a single sink is out of reach; empty where it is not")

@@ -36,7 +36,8 @@ to do. The command line prints both, with `--json` as an object with `code`, `de
 
 _TAIL = """
 Other exit statuses of the command line: 0, done; 1, `pool scan` or `audit` found what it
-looked for, or you said no (or pressed Ctrl-C) when asked; 2 also for a command line that
+looked for, `certificate verify` found it not proven, `pool retire` read back a page wrongly,
+or you said no (or pressed Ctrl-C) when asked; 2 also for a command line that
 cannot be parsed; 70, with a traceback: that is a bug, please report it; 130, you
 interrupted it; 141, who read the output left. What cannot be printed, as on a full disk, is
 `unavailable`, 6; the command was done all the same.

@@ -1,4 +1,7 @@
-"""Where the daemon says what it does: lines on stderr, JSON unless a person reads along."""
+"""Where the daemon says what it does: lines on stderr, JSON unless a person reads along.
+
+Commands that work on a home by themselves say in words what they could not do.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import sys
 
 import structlog
 
-__all__ = ["set_up_logs"]
+__all__ = ["set_up_logs", "set_up_notes"]
 
 
 def set_up_logs() -> None:
@@ -31,3 +34,19 @@ def set_up_logs() -> None:
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
     )
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(name)s: %(message)s")
+
+
+def set_up_notes() -> None:
+    """Have structlog tell a person, on stderr, what a command could not do."""
+    structlog.configure(
+        processors=[_note],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+    )
+
+
+def _note(_logger: object, _method: str, event: structlog.typing.EventDict) -> str:
+    """Return "warning: sink not rotated: ...": what happened, and to what or why."""
+    what = str(event["event"]).replace(".", " ").replace("_", " ")
+    about = next((str(event[name]) for name in ("error", "place") if name in event), "")
+    return f"warning: {what}: {about}" if about else f"warning: {what}"

@@ -24,7 +24,7 @@ from scrubjay.app.offline import (
 )
 from scrubjay.base.errors import Invalid
 from scrubjay.cli.main import make_commands, run
-from scrubjay.cli.output import AsJson, counted, print_json, size_text
+from scrubjay.cli.output import AsJson, counted, note, print_json, size_text
 from scrubjay.cli.pools import commands as pool_commands
 from scrubjay.cli.session import confirm
 from scrubjay.client.places import find_home
@@ -121,9 +121,13 @@ def init(
     typer.echo(
         f"Made {made.home}: a pool of {size_text(made.pool_bytes)}{where}, and a sink for its keys."
     )
+    if not made.sink_places:
+        typer.echo(f"Pool: {made.pool_path}\nSink: {made.sink_path}")
     for each in made.sink_places:
         typer.echo(f"  {each}")
     typer.echo(made.sink_worth)
+    if made.sink_shared:
+        note(f"warning: {made.sink_shared}")
     typer.echo(
         "Who has pool and sink has the data. Back up the sink nowhere: no copy of it can forget."
     )

@@ -21,6 +21,8 @@ from scrubjay.app.sinks import (
     make_sink,
     open_sink,
     place_in,
+    shared_disk,
+    sink_path,
 )
 from scrubjay.base.errors import Invalid, NoSpace, ScrubjayError
 from scrubjay.base.ids import Epoch
@@ -61,6 +63,10 @@ class Made:
     sink_worth: str
     sink_places: tuple[str, ...]
     """Each member of a mirror and what it is worth; empty for a single sink."""
+    sink_path: str
+    """Where a single sink lies, a mirror's record otherwise."""
+    sink_shared: str
+    """Which members would be lost together; "" where none would."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +166,8 @@ def make_home(
                 sink_kind=sink.kind,
                 sink_worth=str(sink.worth()),
                 sink_places=tuple(_worths(sink)),
+                sink_path=sink_path(home),
+                sink_shared=shared_disk(made_sinks, made_sinks.made),
             )
 
 

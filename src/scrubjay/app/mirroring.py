@@ -26,7 +26,9 @@ from scrubjay.app.sinks import (
     TpmWords,
     open_sink,
     place_in,
+    shared_disk,
     single_member,
+    sink_path,
 )
 from scrubjay.base.errors import Conflict, Invalid, NotFound, ScrubjayError, Unavailable
 from scrubjay.base.ports import Clock, Entropy
@@ -65,6 +67,8 @@ class SinkChange:
     destroyed: bool
     """Whether the one that went was seen to hold nothing any more."""
     why_not: str
+    shared: str
+    """Which of them would be lost together; "" where each lies on a disk of its own."""
     sink: SinkStatus
 
 
@@ -113,12 +117,17 @@ class Sinks:
         `destroyed` is an operator's word that one which cannot be reached is no more.
         """
         with self._mirror() as (mirror, pool):
-            gone = {each.member.number: each.member for each in mirror.expelled()}
-            if number in gone:
-                member, reached = gone[number], False
-            else:
+            gone = _remaining(mirror)
+            if number not in gone:
                 member, reached = self._within_reach(mirror, number)
                 mirror.expel(number)
+            elif destroyed:
+                member, reached = gone[number], False
+            else:
+                raise NotFound(
+                    f"sink {number}: no member, it was expelled, expected one of its own",
+                    hint=f"if it is destroyed: scrubjay sink expel {number} --destroyed",
+                )
             why_not = self._destroy(mirror, member, reached=reached, said=destroyed)
             self._settle(mirror, pool)
             self._rotate(mirror, pool)
@@ -127,7 +136,7 @@ class Sinks:
     def replace(self, number: int, place: SinkPlace) -> SinkChange:
         """Put a new sink in the place of a member; the old one is destroyed if it is there."""
         with self._mirror() as (mirror, pool):
-            gone = {each.member.number: each.member for each in mirror.expelled()}
+            gone = _remaining(mirror)
             if number in gone:
                 old, reached = gone[number], False
             else:
@@ -208,10 +217,12 @@ class Sinks:
             raise
 
     def _within_reach(self, mirror: MirroredSink, number: int) -> tuple[Member, bool]:
-        for each in mirror.members():
+        members = mirror.members()
+        for each in members:
             if each.member.number == number:
                 return each.member, not each.away
-        raise NotFound(f"sink {mirror.sink_id}: no member {number}, see: scrubjay sink show")
+        numbers = " or ".join(str(each.member.number) for each in members)
+        raise NotFound(f"sink {number}: no member, expected {numbers}", hint="scrubjay sink show")
 
     def _destroy(
         self, mirror: MirroredSink, old: Member, *, reached: bool, said: bool = False
@@ -266,21 +277,29 @@ class Sinks:
         removed: Member | None = None,
         why_not: str = "",
     ) -> SinkChange:
+        members = [each.member for each in sink.members()] if isinstance(sink, MirroredSink) else []
         return SinkChange(
             added=[each.place for each in added or []],
             removed=removed.place if removed else "",
             destroyed=removed is not None and not why_not,
             why_not=why_not,
+            shared=shared_disk(self._sinks, members),
             sink=self._status(sink, pool),
         )
 
     def _status(self, sink: Sink, pool: Pool) -> SinkStatus:
         return sink_status(
             sink,
+            where=sink_path(self._home),
             epoch=pool.epoch,
             created_at=View(pool).pool().created_at,
             now=at(self._clock.now_ns()),
         )
+
+
+def _remaining(mirror: MirroredSink) -> dict[int, Member]:
+    """Return those that were expelled and may still hold a key, by their numbers."""
+    return {each.member.number: each.member for each in mirror.expelled() if not each.destroyed}
 
 
 def settle_plan(home: Home, entropy: Entropy, *, sinks: HomeSinks | None = None) -> None:

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from scrubjay.app.home import Home
-from scrubjay.app.logs import set_up_logs
+from scrubjay.app.logs import set_up_logs, set_up_notes
 from scrubjay.base.errors import Conflict
 from scrubjay.cli.output import AsJson, note, print_facts, print_json, size_text
 from scrubjay.cli.pools import only_pool
@@ -92,7 +92,7 @@ def show_sink(*, json: AsJson = False) -> None:
     if json:
         print_json(found)
     else:
-        print_facts(sink_facts(found))
+        print_facts(sink_facts(found), wrapped=True)
 
 
 @sink_commands.command("add", epilog="Example: scrubjay sink add file:/mnt/usb/jay.sink")
@@ -105,6 +105,8 @@ def add_sink(
     json: AsJson = False,
 ) -> None:
     """Keep the keys in one more sink, so that losing one loses nothing.
+
+    A single sink becomes a mirror: it is made anew beside where it was, and overwritten there.
 
     All of them are needed to forget: a destroy waits while one is away.
     """
@@ -164,7 +166,9 @@ def retire_medium(
     *,
     to: Annotated[
         Path | None,
-        typer.Option(help="The new file or block device; left out to go on after a cut."),
+        typer.Option(
+            help="The new file or block device, an absolute path; left out to go on after a cut."
+        ),
     ] = None,
     overwrite_contents: Annotated[
         bool,
@@ -187,7 +191,7 @@ def retire_medium(
     """
     from scrubjay.app.ambient import SystemClock, SystemEntropy  # noqa: PLC0415 - as in main.py
     from scrubjay.app.places import pool_path  # noqa: PLC0415 - as in main.py
-    from scrubjay.app.retiring import Target, retire  # noqa: PLC0415 - as in main.py
+    from scrubjay.app.retiring import Target, check_target, retire  # noqa: PLC0415 - as in main.py
     from scrubjay.export.hardening import harden  # noqa: PLC0415 - as in main.py
     from scrubjay.media.erase import Technique  # noqa: PLC0415 - as in main.py
 
@@ -199,6 +203,7 @@ def retire_medium(
         pass  # where a daemon holds it, there is nothing to ask
     target = None
     if to is not None:
+        check_target(home, to)
         overwrite = agreed_to_lose(to, overwrite=overwrite_contents, yes=yes)
         target = Target(to, overwrite=overwrite)
         confirm(
@@ -288,7 +293,7 @@ def _sinks(words: TpmWords | None = None) -> Sinks:
     from scrubjay.export.hardening import harden  # noqa: PLC0415 - as in main.py
 
     harden()
-    set_up_logs()
+    set_up_notes()
     return Opened(_home(), clock=SystemClock(), entropy=SystemEntropy(), words=words)
 
 
@@ -306,6 +311,11 @@ def _tell(change: SinkChange, *, json: bool) -> None:
         return
     for each in change.added:
         typer.echo(f"added: {each}")
+    if len(change.added) > 1:
+        typer.echo(f"the single sink became a mirror: {change.added[0]} took its place,")
+        typer.echo("and the file or TPM in which it lay is overwritten")
+    if change.shared:
+        note(f"warning: {change.shared}")
     if change.removed:
         typer.echo(f"removed: {change.removed}")
     if change.destroyed:
@@ -313,7 +323,7 @@ def _tell(change: SinkChange, *, json: bool) -> None:
     elif change.removed:
         typer.echo(f"it may still hold a key ({change.why_not}): destroy it, then say so with")
         typer.echo("    scrubjay sink expel NUMBER --destroyed")
-    print_facts(sink_facts(_converted(change.sink)))
+    print_facts(sink_facts(_converted(change.sink)), wrapped=True)
 
 
 @contextmanager

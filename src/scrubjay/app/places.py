@@ -20,6 +20,7 @@ from scrubjay.media.file import PoolFile
 from scrubjay.media.finding import devices_with, expect_pool, pool_at
 
 __all__ = [
+    "HeldPool",
     "Leaving",
     "Places",
     "open_pool_medium",
@@ -133,6 +134,29 @@ def open_pool_medium(home: Home, *, hold: bool, kind: type[PoolFile] = PoolFile)
         medium.close()
         raise
     return medium
+
+
+class HeldPool:
+    """The pool's medium as the daemon holds it, and others beside it while it is in place."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._held: PoolFile | None = None
+
+    def open(self) -> list[PoolFile]:
+        """Open it for the daemon, which holds it."""
+        self._held = open_pool_medium(self._home, hold=True)
+        return [self._held]
+
+    def open_beside(self, *, kind: type[PoolFile] = PoolFile) -> list[PoolFile]:
+        """Open one more handle; Unavailable where that would be of another file."""
+        self.expect_in_place()
+        return [open_pool_medium(self._home, hold=False, kind=kind)]
+
+    def expect_in_place(self) -> None:
+        """Raise Unavailable where the pool's path names another file than the one that is held."""
+        if self._held is not None:
+            self._held.expect_in_place()
 
 
 def warn_of_leaving(home: Home) -> None:

@@ -86,7 +86,7 @@ from scrubjay.media.superblock import read_copies, survey
 from scrubjay.sinks.keeper import EpochKeeper
 from scrubjay.sinks.sink import Sink
 
-__all__ = ["Target", "retire"]
+__all__ = ["Target", "check_target", "retire"]
 
 _log = structlog.get_logger(__name__)
 _UNKNOWN = "the pool left it under a version that noted nothing of it: there is no certificate"
@@ -151,6 +151,19 @@ def retire(
             if noted:
                 note_erased(home, record, clock=clock, entropy=entropy)
         return _tell(home, places, record, clock=clock, entropy=entropy, noted=noted, again=again)
+
+
+def check_target(home: Home, path: Path) -> None:
+    """Raise what can be seen of a target before anybody is asked: where no pool can be moved to."""
+    if not path.is_absolute():
+        raise Invalid(f"medium {path}: a relative path, expected an absolute one")
+    if path.is_dir():
+        raise Invalid(f"medium {path}: a folder, expected a new file's name or a block device")
+    if not path.parent.is_dir():
+        raise NotFound(f"medium {path}: no folder {path.parent}, expected one")
+    ours = read_places(home).moving_to == _named(home, _stable(path))
+    if path.exists() and not path.is_block_device() and not ours:
+        raise Conflict(f"pool file {path}: something lies there, expected nothing")
 
 
 def _move(

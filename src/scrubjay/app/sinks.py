@@ -34,7 +34,9 @@ __all__ = [
     "open_sink",
     "parse_place",
     "place_in",
+    "shared_disk",
     "single_member",
+    "sink_path",
 ]
 
 KINDS = ("file", "tpm2")
@@ -185,6 +187,27 @@ def single_member(home: Home) -> Member:
     """Return the home's single sink, as a mirror would list it."""
     places = read_places(home)
     return Member(0, places.sink_kind, places.sink_where)
+
+
+def shared_disk(sinks: HomeSinks, members: Sequence[Member]) -> str:
+    """Say which of these files lie on one file system, and are lost together; "" where none do."""
+    found: dict[int, list[str]] = {}
+    for each in members:
+        path = sinks.path_of(each)
+        if each.kind == "file" and path.exists():
+            found.setdefault(path.stat().st_dev, []).append(str(path))
+    together = next((each for each in found.values() if len(each) > 1), [])
+    if not together:
+        return ""
+    return f"{' and '.join(together)} lie on one file system: losing its disk loses them all"
+
+
+def sink_path(home: Home) -> str:
+    """Return where the home's keys lie: its single sink, a TPM, or the record of its mirror."""
+    single = single_member(home)
+    if home.mirror.exists():
+        return str(home.mirror)
+    return str(home.path / single.where) if single.kind == "file" else single.where
 
 
 def open_sink(home: Home, entropy: Entropy, *, sinks: HomeSinks | None = None) -> Sink:

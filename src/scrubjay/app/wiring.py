@@ -15,8 +15,8 @@ from scrubjay.app.ambient import SystemClock, SystemEntropy
 from scrubjay.app.evidence import open_certificates, open_log, open_retirements
 from scrubjay.app.home import Home
 from scrubjay.app.mirroring import settle_plan
-from scrubjay.app.places import open_pool_medium, pool_path, warn_of_leaving
-from scrubjay.app.sinks import open_sink
+from scrubjay.app.places import HeldPool, pool_path, warn_of_leaving
+from scrubjay.app.sinks import open_sink, sink_path
 from scrubjay.app.upkeep import Upkeep
 from scrubjay.base.errors import ScrubjayError
 from scrubjay.catalog.database import Database
@@ -67,12 +67,14 @@ def open_parts(
     parts.callback(sink.close)
     database = Database.open(home.catalog)
     parts.callback(database.close)
+    medium = HeldPool(home)
     keeper = open_keeper(
-        lambda: [open_pool_medium(home, hold=True)],
+        medium.open,
         sink,
         database,
         clock=clock,
         entropy=entropy,
+        in_place=medium.expect_in_place,
     )
     parts.callback(keeper.close)
     log = open_log(home, keeper)
@@ -99,7 +101,7 @@ def open_parts(
     volumes = Volumes(keeper, liveness)
     scrubbing = Scrubbing(
         keeper,
-        lambda: [open_pool_medium(home, hold=False, kind=DirectFile)],
+        lambda: medium.open_beside(kind=DirectFile),
         clock=clock,
         busy=either(Traffic.beneath(pool_path(home), clock), Activity(home.volumes, clock)),
         grounds=lambda: [ground_of(pool_path(home))],
@@ -163,9 +165,17 @@ def open_parts(
         certificates=certificates,
         destroyed=Destroyed(keeper, operations),
         log=log,
-        pools=Pools(keeper, sink, liveness=liveness, forgetting=forgetting, scrubbing=scrubbing),
+        pools=Pools(
+            keeper,
+            sink,
+            liveness=liveness,
+            forgetting=forgetting,
+            scrubbing=scrubbing,
+            pool_path=str(pool_path(home)),
+            sink_path=sink_path(home),
+        ),
         policies=Policies(keeper),
-        scans=Scans(lambda: [open_pool_medium(home, hold=False)], operations),
+        scans=Scans(medium.open_beside, operations),
         operations=operations,
         answers=answers,
         defaults=defaults,

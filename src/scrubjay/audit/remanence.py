@@ -11,12 +11,13 @@ else is **foreign**; zeros in the place of what was written are **lost**.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from scrubjay.audit.marks import Marks, Origin
 from scrubjay.audit.storage import Disk, Storage
-from scrubjay.base.errors import Invalid, ScrubjayError
+from scrubjay.base.errors import Invalid, NoSpace, ScrubjayError, Unavailable
 from scrubjay.base.units import MIB, SECTOR_BYTES
 
 __all__ = ["CYCLES_MAX", "Remanence", "Report", "check_extent"]
@@ -80,7 +81,7 @@ class Remanence:
         """Go through the cycles, search the media, take everything away again, and report.
 
         Raises what the storage raises, having taken away what it made, also where somebody
-        interrupts it.
+        interrupts it; NoSpace or Unavailable where a disk does not take or give its bytes.
         """
         check_extent(cycles, self._size_bytes)
         try:
@@ -94,6 +95,8 @@ class Remanence:
                 self.report.cycles = number
                 self._tell(self.report)
             self._scan()
+        except OSError as error:
+            raise self._refused(error) from error
         finally:
             self._clean()
         return self.report
@@ -167,6 +170,16 @@ class Remanence:
         name = self._volume
         self._storage.destroy(name)
         self._volume = ""
+
+    def _refused(self, error: OSError) -> ScrubjayError:
+        """Return what a disk said as an error of ours."""
+        message = f"volume {self._volume}: {error.strerror or error}"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            hint = "free space in the pool, or audit smaller volumes: --size-mib"
+            return NoSpace(
+                f"{message}, expected room for twice {self._size_bytes} bytes", hint=hint
+            )
+        return Unavailable(f"{message}, expected its bytes", hint="see the daemon's log")
 
     def _clean(self) -> None:
         """Take away what was made, as far as that is possible, and say what was not."""

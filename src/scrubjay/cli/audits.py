@@ -14,13 +14,19 @@ from scrubjay.audit.daemon import DaemonStorage
 from scrubjay.audit.remanence import Remanence, Report, check_extent
 from scrubjay.base.units import MIB
 from scrubjay.cli.output import AsJson, note, print_facts, print_json, size_text
+from scrubjay.cli.pools import only_pool
 from scrubjay.cli.session import connect, new_key
+from scrubjay.client.connection import Connection
 
 __all__ = ["commands"]
 
 commands = typer.Typer(no_args_is_help=True, help="Checks that need to trust nobody.")
 
 _FOUND = 1
+_ROTATIONS_PER_CYCLE = 2
+"""One to destroy the volume, one to purge what was overwritten in it."""
+_ROTATIONS_BESIDE = 2
+"""To close the two tenants."""
 
 
 @commands.command(epilog="Example: scrubjay audit remanence --cycles 100")
@@ -36,7 +42,11 @@ def remanence(
 
     Two tenants of its own take turns. Everything is read back, and the raw media are searched.
 
-    It takes away what it made, also after Ctrl-C. Exit status 1 if anything was found.
+    It destroys the volumes that it made, also after Ctrl-C. Two closed tenants, and a
+    certificate for each volume, stay. Each cycle costs about two rotations of the sink: a
+    TPM affords few (see: scrubjay sink show), and then destroys of others wait too.
+
+    Exit status 1 if anything was found.
     """
     check_extent(cycles, size_mib * MIB)
     bar = Progress(
@@ -49,6 +59,7 @@ def remanence(
         disable=not sys.stderr.isatty(),
     )
     with connect() as daemon, bar:
+        _warn_of_wear(daemon, cycles)
         task = bar.add_task("audit", total=cycles)
         audit = Remanence(
             DaemonStorage(daemon, new_key=new_key),
@@ -64,6 +75,18 @@ def remanence(
     _print(report, as_json=json)
     if not report.clean:
         raise typer.Exit(_FOUND)
+
+
+def _warn_of_wear(daemon: Connection, cycles: int) -> None:
+    """Say what it costs where the sink wears out."""
+    budget = only_pool(daemon).sink.budget
+    if budget is None:
+        return
+    needed = _ROTATIONS_PER_CYCLE * cycles + _ROTATIONS_BESIDE
+    note(
+        f"warning: this takes about {needed} rotations of a sink that wears out and affords "
+        f"{budget.left} now; beyond that it waits, as every destroy does (Ctrl-C ends it)"
+    )
 
 
 @commands.callback()

@@ -19,6 +19,9 @@ __all__ = ["make_commands", "run"]
 _BROKEN_PIPE = 141
 """As of a program that SIGPIPE ended."""
 _BUG = 70
+_DECLINED = 1
+_NOT_PARSED: type[Exception] = typer.BadParameter.__mro__[2]
+"""What every error of a command line is; its module is another one from version to version."""
 _INTERRUPTED = 130
 _EPILOG = (
     "Begin with: scrubjay init\n\n"
@@ -58,7 +61,7 @@ def run(commands: typer.Typer) -> None:
     try:
         try:
             _check_arguments()
-            commands(prog_name="scrubjay")
+            _run(commands)
         finally:
             typer.echo("", nl=False)  # which flushes: what fails, fails here
     except ScrubjayError as error:
@@ -71,6 +74,20 @@ def run(commands: typer.Typer) -> None:
     except Exception:  # noqa: BLE001 - a bug, which is shown and has a status
         traceback.print_exc()
         sys.exit(_BUG)
+
+
+def _run(commands: typer.Typer) -> None:
+    """Run what was typed; what cannot be parsed is told to programs as every other error."""
+    if "--json" not in sys.argv:
+        commands(prog_name="scrubjay")
+        return
+    try:
+        status = commands(prog_name="scrubjay", standalone_mode=False)
+    except _NOT_PARSED as error:
+        raise Invalid(f"command line: {error}", hint="see: --help") from error
+    except typer.Abort:
+        sys.exit(_DECLINED)
+    sys.exit(status or 0)
 
 
 def _check_arguments() -> None:

@@ -29,9 +29,11 @@ __all__ = [
     "ago",
     "counted",
     "fail",
+    "fits_screen",
     "note",
     "print_facts",
     "print_json",
+    "print_paragraphs",
     "print_table",
     "size_text",
     "watch_stdout",
@@ -39,6 +41,8 @@ __all__ = [
 ]
 
 _WIDE = 1000
+_ROOM_MIN = 20
+_INDENT = 4
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
@@ -67,12 +71,38 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, empty
     _print(table)
 
 
-def print_facts(facts: Sequence[tuple[str, str]]) -> None:
-    """Print facts about one thing, a line each."""
+def fits_screen(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether a table of these rows, headings among them, needs no line of it to be broken."""
+    if not sys.stdout.isatty():
+        return True
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return sum(widths) + 2 * (len(widths) - 1) <= Console().width
+
+
+def print_paragraphs(paragraphs: Sequence[Sequence[str]]) -> None:
+    """Print each under its first line, which stands out, broken between words."""
+    console = Console(highlight=False, markup=False, emoji=False)
+    for first, *others in paragraphs:
+        for line in _words(first, console.width):
+            console.print(Text(line, "bold"), soft_wrap=True)
+        for other in others:
+            for line in _words(other, console.width - _INDENT):
+                console.print(" " * _INDENT + line, soft_wrap=True)
+
+
+def print_facts(facts: Sequence[tuple[str, str]], *, wrapped: bool = False) -> None:
+    """Print facts about one thing, a line each; `wrapped` under their column on a terminal.
+
+    Otherwise lines are left to the terminal: an address, or a command, is to be copied.
+    """
     console = Console(highlight=False, markup=False, emoji=False)
     width = max(len(name) for name, _ in facts)
-    for name, value in facts:  # lines are left to the terminal: an address is to be copied
-        console.print(Text.assemble((name.ljust(width), "bold"), "  ", value), soft_wrap=True)
+    room = console.width - width - 2 if wrapped and sys.stdout.isatty() else _WIDE
+    for name, value in facts:
+        lines = [value] if len(value) <= room else _words(value, max(room, _ROOM_MIN))
+        for at, line in enumerate(lines):
+            heading = name.ljust(width) if at == 0 else " " * width
+            console.print(Text.assemble((heading, "bold"), "  ", line), soft_wrap=True)
 
 
 def wrapped(text: str, *, indent: str = "") -> str:
@@ -152,6 +182,11 @@ class _Watched(io.TextIOWrapper):
             if isinstance(error, BrokenPipeError):
                 raise
             raise Unavailable(f"output: {error.strerror}") from error
+
+
+def _words(text: str, room: int) -> list[str]:
+    """Return lines that break between words only."""
+    return textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False)
 
 
 def _print(table: Table) -> None:

@@ -11,6 +11,7 @@ import typer
 
 from scrubjay.base.durations import duration_text, parse_duration
 from scrubjay.base.errors import NotFound
+from scrubjay.base.units import STRIPE_BYTES
 from scrubjay.cli.output import AsJson, ago, counted, print_facts, print_json, size_text
 from scrubjay.cli.session import confirm, connect, new_key, wait_for
 from scrubjay.cli.sinks import sink_facts
@@ -42,6 +43,7 @@ def status(*, json: AsJson = False) -> None:
     print_facts(
         [
             ("pool", f"{pool.label} ({pool.id})"),
+            *([("", f"at {pool.path}")] if pool.path else []),
             ("created", ago(pool.created_at)),
             ("size", f"{size_text(pool.size_bytes)}, {counted(pool.slots, 'slot')}"),
             ("free", f"{size_text(free)}, {counted(pool.slots_free, 'slot')}"),
@@ -51,11 +53,12 @@ def status(*, json: AsJson = False) -> None:
             ("tenants", str(pool.tenants)),
             ("volumes", f"{pool.volumes}, {pool.attached} attached"),
             ("forgetting", f"{counted(pool.forgettings, 'volume')} to go"),
+            *([("WAITS", pool.trouble)] if pool.trouble else []),
             ("purging", _purging(pool)),
             *([("LATE", ", ".join(pool.purge.missed))] if pool.purge.missed else []),
-            *([("", f"WAITS: {pool.trouble}")] if pool.trouble else []),
             *sink_facts(pool.sink),
-        ]
+        ],
+        wrapped=True,
     )
 
 
@@ -64,17 +67,20 @@ def policy(
     *,
     scrub_within: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="Overwrite freed slots within this time, as in 12h."),
+        typer.Option(
+            metavar="TIME", help="Overwrite freed slots within this time, as in 12h; 1m to 366d."
+        ),
     ] = None,
     purge_within: Annotated[
         str | None,
         typer.Option(
-            metavar="TIME", help="Forget overwritten sectors of live volumes within this time."
+            metavar="TIME",
+            help="Forget overwritten sectors of live volumes within this time; 1m to 366d.",
         ),
     ] = None,
     scrub_bandwidth: Annotated[
         str | None,
-        typer.Option(metavar="SIZE", help="A second, while nobody uses the device: as in 256MiB."),
+        typer.Option(metavar="SIZE", help="A second, while nobody uses the device: 1MiB to 1TiB."),
     ] = None,
     scrub_bandwidth_busy: Annotated[
         str | None, typer.Option(metavar="SIZE", help="The same, while tenants use it.")
@@ -83,6 +89,8 @@ def policy(
     json: AsJson = False,
 ) -> None:
     """Show what is promised about deadlines, or change it. A longer deadline asks first.
+
+    A change holds at once, for what waits already too, and is no default that tenants are told of.
 
     Rates are raised by themselves where a deadline would be missed.
     """
@@ -132,6 +140,8 @@ def scan(
         print_json(found)
     elif found.matches:
         places = ", ".join(str(each) for each in found.offsets)
+        if found.matches > len(found.offsets):
+            places += f" and {found.matches - len(found.offsets)} more"
         typer.echo(
             f"found {counted(found.matches, 'time')} in {size_text(found.bytes_scanned)}, "
             f"at byte {places}"
@@ -204,7 +214,11 @@ def _purging(pool: Pool) -> str:
     if purge.waiting_since is None or purge.due_at is None:
         return "nothing waits"
     dead = f"oldest dead since {ago(purge.waiting_since)}, due {ago(purge.due_at)}"
-    return f"{dead}, {counted(purge.stripes, 'stripe')} given up"
+    if not purge.stripes:
+        return dead
+    return (
+        f"{dead}; {size_text(purge.stripes * STRIPE_BYTES)} of it moved away from, to be forgotten"
+    )
 
 
 def only_pool(daemon: Connection) -> Pool:

@@ -6,14 +6,28 @@ from typing import Annotated
 
 import typer
 
-from scrubjay.base.errors import Denied, NotFound, Unavailable
+from scrubjay.base.durations import duration_text, parse_duration
+from scrubjay.base.errors import Denied, Invalid, NotFound, Unavailable
 from scrubjay.cli import completing
-from scrubjay.cli.output import AsJson, ago, note, print_facts, print_json, print_table
+from scrubjay.cli.output import (
+    AsJson,
+    ago,
+    fits_screen,
+    note,
+    print_facts,
+    print_json,
+    print_paragraphs,
+    print_table,
+)
+from scrubjay.cli.pools import only_pool
 from scrubjay.cli.session import connect
-from scrubjay.client.replies import Default, DefaultEntry, Event
+from scrubjay.client.replies import Default, DefaultEntry, Event, Policy
 from scrubjay.evidence.promises import LEDGER
 
 __all__ = ["defaults", "events"]
+
+_BY_POLICY = ("scrub.within", "purge.within")
+_HEADINGS = ("SETTING", "VALUE", "SINCE", "BEFORE", "HERE SINCE", "ANNOUNCED", "WHY")
 
 events = typer.Typer(no_args_is_help=True, help="What tenants are told.")
 
@@ -40,12 +54,10 @@ def defaults(
         print_json(found)
     elif setting is not None:
         _show(found[0])
+    elif fits_screen([_HEADINGS, *(rows := [_row(each) for each in found])]):
+        print_table(_HEADINGS, rows, empty="no defaults")
     else:
-        print_table(
-            ["SETTING", "VALUE", "SINCE", "BEFORE", "HERE SINCE", "ANNOUNCED", "WHY"],
-            [_row(each) for each in found],
-            empty="no defaults",
-        )
+        print_paragraphs([_paragraph(row) for row in rows])
 
 
 @events.command("list", epilog="Example: scrubjay event list --tenant acme")
@@ -127,16 +139,40 @@ def _row(default: Default) -> tuple[str, ...]:
     )
 
 
+def _paragraph(row: tuple[str, ...]) -> list[str]:
+    """Return a row for a screen on which the table has no room."""
+    setting, value, since, before, here_since, announced, why = row
+    when = f"since {since}; here since {here_since}; before: {before}"
+    return [f"{setting}: {value}", when, *([f"announced: {announced}"] if announced else []), why]
+
+
+def _policy(default: Default) -> str:
+    """Return what the pool's policy says in the place of a default, "" where it is that."""
+    if default.setting not in _BY_POLICY or default.in_force_since is None:
+        return ""
+    with connect() as daemon:
+        policy = daemon.get(f"pools/{only_pool(daemon).id}/policy", Policy)
+    set_s = policy.scrub_within_s if default.setting == "scrub.within" else policy.purge_within_s
+    try:
+        same = set_s == parse_duration(default.value)
+    except Invalid:  # a ledger may say it in other words
+        same = False
+    return "" if same else duration_text(set_s)
+
+
 def _show(default: Default) -> None:
     facts = [("setting", default.setting), ("means", default.means), ("value", default.value)]
+    if policy := _policy(default):
+        facts.append(("policy", f"{policy}: this pool's own, in the place of the default"))
     if default.in_force_since:
-        facts.append(("in force", f"here since {ago(default.in_force_since)}"))
+        what = "the default here" if policy else "here"
+        facts.append(("in force", f"{what} since {ago(default.in_force_since)}"))
     if default.next:
         facts.append(("announced", _announced(default)))
     facts += [
         ("history" if at == 0 else "", _line(each)) for at, each in enumerate(default.history)
     ]
-    print_facts([*facts, ("in the code", default.where)])
+    print_facts([*facts, ("in the code", default.where)], wrapped=True)
 
 
 def _line(entry: DefaultEntry) -> str:

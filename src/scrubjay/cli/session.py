@@ -6,6 +6,7 @@ import os
 import sys
 import time
 import uuid
+from collections.abc import Callable
 from urllib.parse import quote
 
 import typer
@@ -21,6 +22,12 @@ __all__ = ["confirm", "connect", "new_key", "part", "wait_for"]
 
 _POLL_FIRST_S = 0.02
 _POLL_MAX_S = 0.5
+_NAMES = {
+    "volume.destroy": "forgetting the key",
+    "tenant.close": "forgetting all keys",
+    "pool.scan": "searching the media",
+}
+"""What people call the kinds of operations."""
 
 
 def connect() -> Connection:
@@ -60,10 +67,17 @@ def confirm(question: str, *, subject: str, yes: bool) -> None:
     typer.confirm(question, abort=True, err=True)
 
 
-def wait_for(connection: Connection, operation: Operation) -> Operation:
-    """Wait for an operation, with its progress on a terminal; raise what made it fail."""
+def wait_for(
+    connection: Connection, operation: Operation, *, why: Callable[[], str] = lambda: ""
+) -> Operation:
+    """Wait for an operation, with its progress on a terminal; raise what made it fail.
+
+    `why` says what long waiting is for, "" where it is only long: that is told once each.
+    """
+    named = _NAMES.get(operation.kind, operation.kind)
+    told = ""
     bar = Progress(
-        TextColumn(operation.kind),
+        TextColumn(named),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f}%"),
         TimeRemainingColumn(),
@@ -73,9 +87,12 @@ def wait_for(connection: Connection, operation: Operation) -> Operation:
     )
     pause_s = _POLL_FIRST_S
     with bar:
-        task = bar.add_task(operation.kind, total=None)
+        task = bar.add_task(named, total=None)
         while operation.state == "running":
             time.sleep(pause_s)
+            if pause_s == _POLL_MAX_S and (reason := why()) not in ("", told):
+                told = reason
+                bar.console.print(f"waits: {reason}", soft_wrap=True, markup=False, highlight=False)
             pause_s = min(pause_s * 1.5, _POLL_MAX_S)
             operation = connection.get(f"operations/{operation.id}", Operation)
             bar.update(

@@ -13,7 +13,12 @@ _HOUR_S = 3600
 
 def sink_facts(sink: Sink) -> list[tuple[str, str]]:
     """Return a line for what it is worth, and one for whatever else somebody has to know."""
-    facts = [("sink", f"{sink.kind}, epoch {sink.epoch}, {sink.worth}")]
+    state = "AWAY" if sink.away else sink.worth
+    facts = [("sink", f"{sink.kind}, epoch {sink.epoch}, {state}")]
+    if sink.where and not sink.members:
+        facts.append(("", f"at {sink.where}"))
+    if sink.away:
+        facts.append(("AWAY", f"{sink.away}. Until then nothing is forgotten"))
     facts += [("", finding) for finding in sink.findings]
     facts += _signs(sink.key)
     for each in sink.members:

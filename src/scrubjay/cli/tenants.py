@@ -9,6 +9,7 @@ import typer
 
 from scrubjay.cli import completing
 from scrubjay.cli.output import AsJson, ago, counted, print_json, print_table, size_text
+from scrubjay.cli.pools import only_pool
 from scrubjay.cli.session import confirm, connect, new_key, part, wait_for
 from scrubjay.client.replies import Operation, Tenant, Volume
 
@@ -83,10 +84,12 @@ def close(
         volumes = list(daemon.all("volumes", Volume, tenant=str(doomed.id), limit=1000))
         size = size_text(sum(each.size_bytes for each in volumes))
         what = f"{subject} and destroy its {counted(len(volumes), 'volume')}, {size}"
+        if attached := sum(each.attached for each in volumes):
+            what += f" ({attached} attached: whoever uses them is cut off)"
         confirm(f"Close {what}? Nobody can undo this.", subject=subject, yes=yes)
         operation = daemon.send("DELETE", f"tenants/{doomed.id}", Operation)
         if wait:
-            operation = wait_for(daemon, operation)
+            operation = wait_for(daemon, operation, why=lambda: only_pool(daemon).trouble)
     if json:
         print_json(operation)
     elif operation.state == "done":
@@ -98,6 +101,8 @@ def close(
         )
         for each in end.certificates:
             typer.echo(f"certificate {each}")
+        if not end.certificates:
+            typer.echo("no certificate is issued: it never had a volume")
     else:
         typer.echo(
             f"tenant {doomed.name} is withheld; its keys are being forgotten "

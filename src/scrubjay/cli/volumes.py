@@ -16,6 +16,7 @@ from scrubjay.cli.output import (
     print_table,
     size_text,
 )
+from scrubjay.cli.pools import only_pool
 from scrubjay.cli.session import confirm, connect, new_key, part, wait_for
 from scrubjay.client.replies import Attachment, Operation, Volume, VolumePurge
 
@@ -97,6 +98,7 @@ def show(volume: _Name, *, json: AsJson = False) -> None:
         found = daemon.get(f"volumes/{part(volume)}", Volume)
         served = daemon.get(f"attachments/{found.id}", Attachment) if found.attached else None
         purge = daemon.get(f"volumes/{found.id}/purge", VolumePurge)
+        trouble = only_pool(daemon).trouble if found.state == "destroying" else ""
     if json:
         print_json(msgspec.structs.asdict(found) | {"attachment": served, "purge": purge})
         return
@@ -107,6 +109,7 @@ def show(volume: _Name, *, json: AsJson = False) -> None:
         ("size", f"{size_text(found.size_bytes)} ({found.size_bytes} bytes)"),
         ("used", f"{size_text(found.mapped_bytes)}, as of the last checkpoint"),
         ("state", _state(found)),
+        *([("WAITS", trouble)] if trouble else []),
         ("created", ago(found.created_at)),
         ("purging", _purging(purge)),
     ]
@@ -216,10 +219,12 @@ def destroy(
         doomed = daemon.get(f"volumes/{part(volume)}", Volume)
         subject = f"volume {doomed.name}"
         what = f"{subject}, {size_text(doomed.size_bytes)} of {doomed.tenant}"
+        if doomed.attached:
+            what += ", which is attached: whoever uses it is cut off"
         confirm(f"Destroy {what}? Nobody can undo this.", subject=subject, yes=yes)
         operation = daemon.send("DELETE", f"volumes/{doomed.id}", Operation)
         if wait:
-            operation = wait_for(daemon, operation)
+            operation = wait_for(daemon, operation, why=lambda: only_pool(daemon).trouble)
     if json:
         print_json(operation)
     elif operation.state == "done":

@@ -225,6 +225,8 @@ class Sink(Struct, frozen=True):
     owed: list[int]
     budget: SinkBudget | None
     key: str = ""
+    where: str = ""
+    away: str = ""
 
 
 class Policy(Struct, frozen=True):
@@ -298,3 +300,4 @@ class Pool(Struct, frozen=True):
     scrubbing: Scrubbing
     purge: PoolPurge
     sink: Sink
+    path: str = ""

@@ -291,6 +291,7 @@ class Attachments:
 
     def _next_epoch(self, volume: VolumeId) -> tuple[Served, bool]:
         """Commit the epoch of a new attachment; return it, and whether it is ephemeral."""
+        self._keeper.expect_in_place()  # else its exporter would open what lies there
         with self._keeper.changing() as change:
             record = change.volume(volume)
             if record.state != "ready":

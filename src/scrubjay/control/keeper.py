@@ -47,10 +47,12 @@ class Keeper:
         *,
         clock: Clock,
         entropy: Entropy,
+        in_place: Callable[[], None] = lambda: None,
     ) -> None:
+        """`in_place` raises Unavailable where the pool's path names other media by now."""
         self.entropy = entropy
-        self.rotating = threading.Lock()
-        """Held from the sink's `prepare` to its `settle`: epochs change in one place at a time."""
+        self.expect_in_place = in_place
+        self._rotations = threading.Lock()
         self._open_pool = open_pool
         self._pool = open_pool()
         self._index = index
@@ -91,6 +93,24 @@ class Keeper:
         """
         return 100 * self._pool.unowned // self._pool.geometry.slots
 
+    @property
+    def rotating(self) -> contextlib.AbstractContextManager[None]:
+        """Held from the sink's `prepare` to its `settle`: epochs change in one place at a time.
+
+        Unavailable while the path names other media: whoever opened those after a rotation
+        would find them older than the sink.
+        """
+        return self._alone()
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing can be made or forgotten in this pool, and what to do; "" where it can."""
+        try:
+            self.expect_in_place()
+        except ScrubjayError as error:
+            return f"{error.message}; {error.hint}"
+        return ""
+
     def now(self) -> dt.datetime:
         """Return the time, as records hold it."""
         return at(self._clock.now_ns())
@@ -114,7 +134,9 @@ class Keeper:
         """Change what has a name, one at a time, and then the index as the block asked for.
 
         Between a name's check in the index and its entry there, nobody else takes it.
+        Unavailable while the path names other media, where all of it would be lost.
         """
+        self.expect_in_place()
         with self._naming:
             with self.changing(frees=frees) as change:
                 yield change
@@ -139,7 +161,7 @@ class Keeper:
         try:
             self._pool.get(POOL_KEY)
         except Unavailable:
-            with self.rotating, self._naming:
+            with self.rotating, self._naming:  # not while nobody would find what is closed
                 self._pool.close()
                 self._pool = self._open_pool()
                 self._stale = True
@@ -149,6 +171,12 @@ class Keeper:
     def close(self) -> None:
         """Let go of the pool and its keys."""
         self._pool.close()
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        with self._rotations:
+            self.expect_in_place()
+            yield
 
     def _follow(self, change: Change) -> None:
         if change.index_step is None:

@@ -90,9 +90,11 @@ def open_keeper(
     *,
     clock: Clock,
     entropy: Entropy,
+    in_place: Callable[[], None] = lambda: None,
 ) -> Keeper:
     """Open a pool with its catalog; `open_media` is called again where the pool has stopped.
 
+    `in_place` raises Unavailable where the media's paths name others by now.
     Conflict where the catalog is another pool's, Corrupt where the pool is older than it.
     """
     index = Index(database)
@@ -113,7 +115,7 @@ def open_keeper(
                 medium.close()
             raise
 
-    keeper = Keeper(open_known, index, clock=clock, entropy=entropy)
+    keeper = Keeper(open_known, index, clock=clock, entropy=entropy, in_place=in_place)
     known = index.identity()
     if known is None or known.generation < keeper.pool.generation:
         bring_forward(keeper.pool, index)

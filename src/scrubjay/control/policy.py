@@ -12,7 +12,9 @@ from collections.abc import Mapping
 import msgspec
 import structlog
 
+from scrubjay.base.durations import duration_text
 from scrubjay.base.errors import Invalid, NotFound
+from scrubjay.base.units import MIB, TIB
 from scrubjay.control.keeper import Keeper
 from scrubjay.control.records import (
     POLICY_KEY,
@@ -69,19 +71,18 @@ class Policies:
 
 def _check(policy: PolicyRecord) -> None:
     """Raise Invalid for what the record would not hold, or for rates that contradict."""
-    for name in ("scrub_within_s", "purge_within_s"):
-        _expect_between(policy, name, WITHIN_S_MIN, WITHIN_S_MAX)
-    for name in ("scrub_idle_bytes_per_s", "scrub_busy_bytes_per_s"):
-        _expect_between(policy, name, RATE_MIN, RATE_MAX)
-    if policy.scrub_busy_bytes_per_s > policy.scrub_idle_bytes_per_s:
+    spans = {"scrub_within": policy.scrub_within_s, "purge_within": policy.purge_within_s}
+    idle, busy = policy.scrub_idle_bytes_per_s, policy.scrub_busy_bytes_per_s
+    for name, span_s in spans.items():
+        if not WITHIN_S_MIN <= span_s <= WITHIN_S_MAX:
+            bounds = f"{duration_text(WITHIN_S_MIN)} to {duration_text(WITHIN_S_MAX)}"
+            raise Invalid(f"policy: {name} {duration_text(span_s)}, expected {bounds}")
+    for name, rate in (("scrub_bandwidth", idle), ("scrub_bandwidth_busy", busy)):
+        if not RATE_MIN <= rate <= RATE_MAX:
+            bounds = f"{RATE_MIN // MIB}MiB to {RATE_MAX // TIB}TiB a second"
+            raise Invalid(f"policy: {name} {rate} bytes a second, expected {bounds}")
+    if busy > idle:
         raise Invalid(
-            f"policy: scrub_busy_bytes_per_s {policy.scrub_busy_bytes_per_s}, expected at most"
-            f" scrub_idle_bytes_per_s, {policy.scrub_idle_bytes_per_s}",
+            f"policy: scrub_bandwidth_busy {busy}, expected at most scrub_bandwidth, {idle}",
             hint="beside tenants upkeep goes slower, never faster",
         )
-
-
-def _expect_between(policy: PolicyRecord, name: str, low: int, high: int) -> None:
-    value: int = getattr(policy, name)
-    if not low <= value <= high:
-        raise Invalid(f"policy: {name} {value}, expected {low} to {high}")

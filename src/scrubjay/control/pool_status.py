@@ -26,6 +26,8 @@ class PoolStatus:
 
     id: uuid.UUID
     label: str
+    path: str
+    """Where it lies."""
     created_at: dt.datetime
     generation: int
     size_bytes: int
@@ -39,7 +41,7 @@ class PoolStatus:
     attached: int
     forgettings: int
     trouble: str
-    """Why forgetting has to wait; "" where nothing is known to be wrong."""
+    """Why forgetting has to wait, or the pool; "" where nothing is known to be wrong."""
     scrubbing: ScrubStatus
     purge: PoolPurge
     sink: SinkStatus
@@ -56,6 +58,8 @@ class Pools:
         liveness: Liveness,
         forgetting: Forgetting,
         scrubbing: Scrubbing,
+        pool_path: str = "",
+        sink_path: str = "",
     ) -> None:
         self.purges = PurgeStatus(keeper, liveness)
         self._keeper = keeper
@@ -63,6 +67,8 @@ class Pools:
         self._liveness = liveness
         self._forgetting = forgetting
         self._scrubbing = scrubbing
+        self._pool_path = pool_path
+        self._sink_path = sink_path
 
     def status(self, pool_id: uuid.UUID | None = None) -> PoolStatus:
         """Return how the pool is; NotFound for the id of another."""
@@ -77,6 +83,7 @@ class Pools:
         return PoolStatus(
             id=pool.pool_id,
             label=record.label,
+            path=self._pool_path,
             created_at=record.created_at,
             generation=pool.generation,
             size_bytes=pool.geometry.slots * SEGMENT_BYTES,
@@ -90,9 +97,13 @@ class Pools:
             attached=sum(map(self._liveness.attached, volumes)),
             forgettings=self._forgetting.pending(),
             purge=self.purges.pool(),
-            trouble=self._forgetting.trouble,
+            trouble=self._keeper.trouble or self._forgetting.trouble,
             scrubbing=scrub_status(self._scrubbing, self._keeper.now()),
             sink=sink_status(
-                self._sink, epoch=pool.epoch, created_at=record.created_at, now=self._keeper.now()
+                self._sink,
+                where=self._sink_path,
+                epoch=pool.epoch,
+                created_at=record.created_at,
+                now=self._keeper.now(),
             ),
         )

@@ -130,7 +130,7 @@ class PurgeStatus:
         if since is None:
             reason = ""
         elif since == outside:
-            reason = "its stripes wait for the sink's next rotation"
+            reason = "all of it is moved; its keys go with the next change of the sink's key"
         elif not self._liveness.attached(volume):
             reason = "it is not attached"
         else:

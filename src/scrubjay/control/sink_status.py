@@ -5,8 +5,10 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass
 
+from scrubjay.base.errors import ScrubjayError
 from scrubjay.base.ids import Epoch
 from scrubjay.sinks.attesting import signers_of
+from scrubjay.sinks.locked import Placed
 from scrubjay.sinks.mirrored import MirroredSink
 from scrubjay.sinks.sink import Sink
 
@@ -72,10 +74,14 @@ class SinkStatus:
     """None where nothing wears out."""
     key: str
     """As a member's; "" for a mirror, whose members sign."""
+    where: str
+    """Its file or TPM; of a mirror, the record of its members."""
+    away: str
+    """Why a single sink cannot be reached, and what to do; "" where it can."""
 
 
 def sink_status(
-    sink: Sink, *, epoch: Epoch, created_at: dt.datetime, now: dt.datetime
+    sink: Sink, *, epoch: Epoch, created_at: dt.datetime, now: dt.datetime, where: str = ""
 ) -> SinkStatus:
     """Return how a sink is; members that are away are looked for anew."""
     members: list[SinkMember] = []
@@ -104,6 +110,8 @@ def sink_status(
         expelled=expelled,
         owed=owed,
         key=signers_of(sink).get(sink.sink_id, b"").hex(),
+        where=where,
+        away=_away(sink),
         budget=_budget(sink, rotations=epoch - 1, age_s=(now - created_at).total_seconds()),
     )
 
@@ -123,6 +131,16 @@ def _members(sink: MirroredSink) -> list[SinkMember]:
         )
         for each in members
     ]
+
+
+def _away(sink: Sink) -> str:
+    """Say why a single sink is not where it was; a mirror says it of its members."""
+    try:
+        if isinstance(sink, Placed):
+            sink.expect_in_place()
+    except ScrubjayError as error:
+        return f"{error.message}; {error.hint}" if error.hint else error.message
+    return ""
 
 
 def _budget(sink: Sink, *, rotations: int, age_s: float) -> SinkBudget | None:

@@ -118,6 +118,22 @@ class PoolFile:
         """How many bytes it held when it was opened."""
         return self._size_bytes
 
+    def expect_in_place(self) -> None:
+        """Raise Unavailable where the path of this file names another one by now, or none.
+
+        What is written here then, nobody opens again. A device may change its name.
+        """
+        if self._descriptor < 0 or not stat.S_ISREG((held := os.fstat(self._descriptor)).st_mode):
+            return
+        try:
+            there = self._path.stat()
+        except OSError as error:
+            message = f"pool file {self._path}: {error.strerror}, expected the open file"
+            raise Unavailable(message, hint=self._way_back(held)) from error
+        if (there.st_dev, there.st_ino) != (held.st_dev, held.st_ino):
+            message = f"pool file {self._path}: another file lies there, expected the open one"
+            raise Unavailable(message, hint=self._way_back(held))
+
     def read_into(self, offset_bytes: int, out: memoryview) -> int:
         """Fill `out` from `offset_bytes`; return the bytes read, fewer only at the end."""
         if self._failure:
@@ -170,6 +186,20 @@ class PoolFile:
             self._range.close()
             os.close(descriptor)
 
+    def _way_back(self, held: os.stat_result) -> str:
+        """Say where the open file is by now, and how it comes back."""
+        link = f"/proc/{os.getpid()}/fd/{self._descriptor}"
+        if not held.st_nlink:
+            return (
+                "it was deleted, and the daemon alone still has it: stop the clients; as root, "
+                f"`cp {link} {self._path}` before the daemon ends; then serve anew"
+            )
+        try:
+            now = Path(link).readlink()
+        except OSError:
+            return "put the same file back before the daemon ends"
+        return f"before the daemon ends: mv {now} {self._path}"
+
     def _refuse(self) -> None:
         raise OSError(errno.EIO, f"{self._failure}, open it anew", str(self._path))
 
@@ -190,7 +220,8 @@ def explained(path: Path) -> Iterator[None]:
         kind, hint = _EXPLANATIONS.get(error.errno or 0, (Unavailable, ""))
         held = error.errno in (errno.EWOULDBLOCK, errno.EBUSY)
         strerror = "held by another process" if held else error.strerror
-        raise kind(f"pool file {path}: {strerror}", hint=hint) from error
+        what = "device" if path.is_relative_to("/dev") else "pool file"
+        raise kind(f"{what} {path}: {strerror}", hint=hint) from error
 
 
 _EXPLANATIONS: dict[int, tuple[type[ScrubjayError], str]] = {

@@ -249,6 +249,10 @@ class FileSink:
         """Say that any number of rotations can be afforded."""
         return UNLIMITED
 
+    def expect_in_place(self) -> None:
+        """Raise Displaced, or Unavailable, unless its path names the file that is open."""
+        self._io.expect_in_place()
+
     def close(self) -> None:
         """Let go of the file and its lock."""
         self._io.close()

@@ -7,14 +7,31 @@ import fcntl
 import os
 import stat
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 from scrubjay.base.errors import Conflict, Denied, NotFound, ScrubjayError, Unavailable
 
-__all__ = ["FileIo", "LockedFile"]
+__all__ = ["Displaced", "FileIo", "LockedFile", "Placed"]
 
 MODE = 0o600
 _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Displaced(Unavailable):
+    """The path of an open file names another one by now, or none: someone moved or copied it.
+
+    Whoever opened the path anew would get a copy of unknown age, and leave the open one behind
+    with the keys that are in it.
+    """
+
+
+@runtime_checkable
+class Placed(Protocol):
+    """What can tell whether its file is still where it was opened."""
+
+    def expect_in_place(self) -> None:
+        """Raise Displaced, or Unavailable, unless the path names the open file."""
+        ...
 
 
 class FileIo(Protocol):
@@ -37,6 +54,10 @@ class FileIo(Protocol):
         """Make every write durable; what is read later comes from the device."""
         ...
 
+    def expect_in_place(self) -> None:
+        """Raise Displaced, or Unavailable, unless the path names the open file."""
+        ...
+
     def close(self) -> None:
         """Let go of the file and its lock."""
         ...
@@ -46,7 +67,8 @@ class LockedFile:
     """A regular file of mode 0600, ours, no symbolic link, locked while it is open.
 
     After a failed write or sync it refuses everything (I4): the cache shows what may never
-    have reached the device. Opened anew, it is read from the device.
+    have reached the device. Opened anew, it is read from the device. While the path names
+    another file it refuses everything too: what is written here, nobody would open again.
     """
 
     def __init__(self, path: Path, fd: int) -> None:
@@ -93,7 +115,7 @@ class LockedFile:
 
     def read(self, offset_bytes: int, size_bytes: int) -> bytes:
         """Return what lies there, fewer bytes at the end of the file."""
-        self._refuse_after_failure()
+        self._refuse()
         parts = []
         try:
             while size_bytes and (part := os.pread(self._fd, size_bytes, offset_bytes)):
@@ -106,7 +128,7 @@ class LockedFile:
 
     def write(self, offset_bytes: int, data: bytes) -> None:
         """Overwrite in place, or lengthen the file; not durable before `sync`."""
-        self._refuse_after_failure()
+        self._refuse()
         view = memoryview(data)
         try:
             while view:
@@ -119,13 +141,35 @@ class LockedFile:
 
     def sync(self) -> None:
         """Make every write durable; what is read later comes from the device."""
-        self._refuse_after_failure()
+        self._refuse()
         try:
             os.fdatasync(self._fd)
         except OSError as error:
             self._failed = True
             raise _failure(self._path, error) from error
         self._forget_cache()
+
+    def expect_in_place(self) -> None:
+        """Raise Displaced unless the path names the open file.
+
+        Unavailable for the same file on a disk that came back: that is to be opened anew.
+        """
+        if self._fd < 0:
+            raise Unavailable(f"{self._path}: closed, expected an open file")
+        held = os.fstat(self._fd)
+        try:
+            there = self._path.lstat()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            message = f"{self._path}: gone, expected the file that is open"
+            raise Displaced(message, hint=self._way_back(held)) from error
+        except OSError as error:
+            raise _failure(self._path, error) from error
+        if (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino):
+            return
+        if there.st_ino == held.st_ino:
+            raise Unavailable(f"{self._path}: on another device now, expected the open file's")
+        message = f"{self._path}: another file lies there, expected the one that is open"
+        raise Displaced(message, hint=self._way_back(held))
 
     def close(self) -> None:
         """Let go of the file and its lock; again is fine."""
@@ -136,9 +180,24 @@ class LockedFile:
     def _forget_cache(self) -> None:
         os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
-    def _refuse_after_failure(self) -> None:
+    def _refuse(self) -> None:
         if self._failed:
             raise Unavailable(f"{self._path}: a write failed before, expected to be opened anew")
+        self.expect_in_place()
+
+    def _way_back(self, held: os.stat_result) -> str:
+        """Say where the open file is by now, and how it comes back."""
+        link = f"/proc/{os.getpid()}/fd/{self._fd}"
+        if not held.st_nlink:
+            return (
+                f"it was deleted, and the daemon alone still has it: as root, "
+                f"`cp {link} {self._path}` before the daemon ends, then serve anew"
+            )
+        try:
+            now = Path(link).readlink()
+        except OSError:
+            return "put the same file back before the daemon ends: a copy may open nothing"
+        return f"before the daemon ends: mv {now} {self._path}"
 
 
 def _open(path: Path, flags: int) -> int:

@@ -21,7 +21,14 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
-from scrubjay.base.errors import Conflict, Corrupt, Invalid, NotFound, ScrubjayError
+from scrubjay.base.errors import (
+    Conflict,
+    Corrupt,
+    Invalid,
+    NotFound,
+    ScrubjayError,
+    Unavailable,
+)
 from scrubjay.base.ids import Epoch
 from scrubjay.sinks.attestation import Evidence
 from scrubjay.sinks.attesting import Attesting, signers_of
@@ -37,7 +44,7 @@ from scrubjay.sinks.membership import (
     first_record,
     member_id,
 )
-from scrubjay.sinks.reach import Members, Reach, find, usable
+from scrubjay.sinks.reach import Members, Reach, explained, find, usable
 from scrubjay.sinks.sink import Grade, Part, Sink, Worth, check_new, weakest
 
 __all__ = ["MemberState", "MirroredSink"]
@@ -278,13 +285,16 @@ class MirroredSink:
     def members(self) -> list[MemberState]:
         """Return every member, and what it holds or why it is away."""
         self._reach.renew(self._record)
-        survey = self._reach.survey(self._record)
+        try:
+            survey = self._reach.survey(self._record)
+        except Unavailable:  # of none, which is what is to be shown
+            survey = {}
         return [
             MemberState(
                 member,
                 member_id(self.sink_id, member.number),
                 tuple(sorted(survey.get(member.number, ()))),
-                away.message if (away := self._reach.away.get(member.number)) else "",
+                explained(away) if (away := self._reach.away.get(member.number)) else "",
                 None if away else self._reach.sinks[member.number].worth(),
             )
             for member in self._record.members

@@ -1,7 +1,8 @@
 """Which members of a mirror are within reach, what each holds, and where they disagree.
 
 A member that fails at anything is **away** from then on, with the error that said so, until
-it could be opened anew.
+it could be opened anew. One whose file was replaced under it is not opened anew: what lies
+there is a copy, and the open file still has its keys. It is away until that file is back.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from uuid import UUID
 
 from scrubjay.base.errors import Corrupt, Invalid, NotFound, ScrubjayError, Unavailable
 from scrubjay.base.ids import Epoch
+from scrubjay.sinks.locked import Displaced, Placed
 from scrubjay.sinks.membership import Member, Membership, member_id
 from scrubjay.sinks.sink import Sink
 
-__all__ = ["Held", "Members", "Reach", "find", "usable"]
+__all__ = ["Held", "Members", "Reach", "explained", "find", "usable"]
 
 Held = dict[int, dict[Epoch, bytes]]
 """The keys of each member within reach, by its number."""
@@ -48,7 +50,7 @@ class Reach:
         """Open each member that is not open, and again each one that was away."""
         for member in record.members:
             number = member.number
-            if number in self.sinks and number not in self.away:
+            if number in self.sinks and self._stays(number):
                 continue
             self.let_go(number)
             try:
@@ -110,6 +112,21 @@ class Reach:
                 hint=error.hint or "bring it back; if it is lost for good, replace it",
             )
 
+    def _stays(self, number: int) -> bool:
+        """Whether a member that is open stays so, within reach or displaced."""
+        sink, away = self.sinks[number], self.away.get(number)
+        try:
+            if isinstance(sink, Placed):
+                sink.expect_in_place()
+        except Displaced as error:
+            self.away[number] = error
+            return True
+        except ScrubjayError:
+            return False
+        if isinstance(away, Displaced):  # the file is back
+            del self.away[number]
+        return number not in self.away
+
     def _checked(self, record: Membership, member: Member) -> Sink:
         sink = self._members.open(member)
         expected = member_id(record.mirror, member.number), record.pool
@@ -127,6 +144,11 @@ def usable(survey: Held) -> dict[Epoch, bytes]:
     floor = max(min(keys) for keys in survey.values())
     keys = {epoch: key for keys in survey.values() for epoch, key in keys.items()}
     return {epoch: key for epoch, key in keys.items() if epoch >= floor}
+
+
+def explained(away: ScrubjayError) -> str:
+    """Return why a member is away, and what to do about it."""
+    return f"{away.message}; {away.hint}" if away.hint else away.message
 
 
 def _agree(mirror: UUID, survey: Held) -> None:

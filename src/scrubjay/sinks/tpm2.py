@@ -264,6 +264,13 @@ class TpmSink:
         """Say how often its memory bears a rotation."""
         return rotation_budget(self._own.endurance_cycles)
 
+    def expect_in_place(self) -> None:
+        """Raise Displaced, or Unavailable, unless the file of credentials is where it was.
+
+        Without it, nobody gets at the indices again.
+        """
+        self._file.expect_in_place()
+
     def close(self) -> None:
         """Let go of the TPM and of the credentials."""
         self._chip.close()
@@ -272,6 +279,7 @@ class TpmSink:
     # --- leaves -----------------------------------------------------------------------
 
     def _talk(self) -> contextlib.AbstractContextManager[Talk]:
+        self.expect_in_place()
         return self._chip.talk(self._own.endorsement_name)
 
     def _held(self) -> dict[Epoch, bytes]:
