@@ -5,8 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -492,18 +491,3 @@ class Written:
     def id(self) -> VolumeId:
         """Its id."""
         return self.volume.id
-
-
-def copy_catalog(folder: Path, to: Path) -> Path:
-    """Copy a closed catalog into another folder; return that."""
-    to.mkdir()
-    shutil.copy(folder / "catalog.db", to)
-    return to
-
-
-def cuts(steps: list[Step], disks: Disks) -> Iterator[Disks]:
-    """Play a trace; yield the disks before its first step and after each one."""
-    yield disks
-    for step in steps:
-        disks.play(step)
-        yield disks

@@ -11,10 +11,10 @@ from scrubjay.base.ids import TenantNo
 from scrubjay.control import closing
 from scrubjay.control.keeper import Change
 from scrubjay.keys import path
+from tests.control.cutting import copy_catalog
 from tests.control.rig import (
     Step,
     World,
-    copy_catalog,
 )
 from tests.control.test_forgetting_crash import (
     Story,

@@ -16,7 +16,13 @@ from scrubjay.control.events import Event, Events
 from scrubjay.control.records import at
 from scrubjay.control.told_records import DEFAULTS_KEY, StandingDefault
 from scrubjay.evidence.defaults import Effect, Entry, Ledger, Setting
-from tests.control.rig import Disks, World, cuts, everything_kept, nothing_kept
+from tests.control.cutting import cuts
+from tests.control.rig import (
+    Disks,
+    World,
+    everything_kept,
+    nothing_kept,
+)
 
 DAY = dt.date(2026, 1, 1)
 SETTINGS = [

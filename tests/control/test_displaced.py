@@ -42,7 +42,7 @@ def test_displaced_pool_ends_no_epoch_before_it_is_back(world: World) -> None:
     with pytest.raises(Unavailable, match="gone"):
         world.forgetting.carry_out()
     with pytest.raises(Unavailable, match="gone"):
-        world.purging.carry_out()
+        world.purge()
     assert world.sink.epochs() == (1,)
     assert state_of(world, operation) == "running"
     world.displaced = ""

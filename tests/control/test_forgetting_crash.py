@@ -24,6 +24,7 @@ from scrubjay.keys import path
 from scrubjay.keys.segment import SegmentKey
 from scrubjay.sinks.file import FileSink
 from scrubjay.sinks.keeper import EpochKeeper
+from tests.control.cutting import copy_catalog, cuts
 from tests.control.rig import (
     SOMEWHERE,
     Disks,
@@ -33,8 +34,6 @@ from tests.control.rig import (
     Step,
     World,
     Written,
-    copy_catalog,
-    cuts,
     everything_kept,
     nothing_kept,
 )

@@ -11,7 +11,10 @@ from scrubjay.base.ids import Epoch
 from scrubjay.base.units import GIB
 from scrubjay.sinks.budget import Budget, Certainty
 from scrubjay.sinks.file import FileSink
-from tests.control.rig import World, copy_catalog
+from tests.control.cutting import copy_catalog
+from tests.control.rig import (
+    World,
+)
 from tests.control.test_forgetting import decide, state_of
 
 

@@ -18,7 +18,14 @@ from scrubjay.control.keeper import differences
 from scrubjay.keys.salts import Salts
 from scrubjay.media.simulated import Fault, IoKind
 from scrubjay.sinks.file import FileSink
-from tests.control.rig import SOMEWHERE, Disks, Seeded, SinkFile, World, copy_catalog
+from tests.control.cutting import copy_catalog
+from tests.control.rig import (
+    SOMEWHERE,
+    Disks,
+    Seeded,
+    SinkFile,
+    World,
+)
 from tests.sinks.disks import POOL
 
 

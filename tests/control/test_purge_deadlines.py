@@ -23,7 +23,11 @@ from scrubjay.control.records import (
 )
 from scrubjay.engine.lessor import Checkpoint, Purged
 from scrubjay.evidence.entries import DeadlineMissed, blind_volume, parse_entry
-from tests.control.rig import World, Written, copy_catalog
+from tests.control.cutting import copy_catalog
+from tests.control.rig import (
+    World,
+    Written,
+)
 from tests.control.test_purging import MASK, give_up, later
 
 

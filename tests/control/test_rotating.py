@@ -19,11 +19,10 @@ from scrubjay.keys.segment import SegmentKey
 from scrubjay.sinks.budget import Budget, Certainty
 from scrubjay.sinks.file import FileSink
 from scrubjay.sinks.tpm.ground import rotation_budget
+from tests.control.cutting import copy_catalog, cuts
 from tests.control.rig import (
     World,
     Written,
-    copy_catalog,
-    cuts,
     everything_kept,
     nothing_kept,
 )

@@ -182,6 +182,11 @@ def open_parts(
         events=events,
         clock=clock,
     )
+    _answer(services, home, parts)
+
+
+def _answer(services: Services, home: Home, parts: contextlib.ExitStack) -> None:
+    """Begin to answer on the API's socket."""
     server = Server(make_application(services), listen(home.api))
     server.start()
     parts.callback(home.api.unlink, missing_ok=True)
