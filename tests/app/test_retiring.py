@@ -18,7 +18,7 @@ from scrubjay.app.evidence import open_offline
 from scrubjay.app.home import Home
 from scrubjay.app.leaving import opened_pool
 from scrubjay.app.making import PoolDevice
-from scrubjay.app.places import pool_path, read_places, write_places
+from scrubjay.app.places import Leaving, Places, pool_path, read_places, write_places
 from scrubjay.app.retired import Retired
 from scrubjay.app.retiring import Target, retire
 from scrubjay.app.sinks import open_sink
@@ -89,6 +89,20 @@ def moved(
         technique=technique,
         progress=progress,
     )
+
+
+def interrupted(home: Home, to: Path) -> tuple[Places, Leaving]:
+    """Retire the home's medium until the erasing begins, where the power goes."""
+
+    def cut(at: str, _done: int, _total: int) -> None:
+        if at == "erase":
+            raise CutError
+
+    with pytest.raises(CutError):
+        moved(home, to, progress=cut)
+    places = read_places(home)
+    assert places.leaving is not None
+    return places, places.leaving
 
 
 def opens(home: Home, path: Path) -> bool:
@@ -267,16 +281,8 @@ def test_medium_of_which_the_pool_knows_nothing_is_erased_and_not_certified(
     home: Home, folder: Path
 ) -> None:
     """Whoever edits places.json gets no certificate about a medium of his invention (I8)."""
-
-    def cut(at: str, _done: int, _total: int) -> None:
-        if at == "erase":
-            raise CutError
-
-    with pytest.raises(CutError):
-        moved(home, folder / "elsewhere", progress=cut)
-    places = read_places(home)
-    assert places.leaving is not None
-    forged = msgspec.structs.replace(places.leaving, medium_id=uuid.uuid4())
+    places, leaving = interrupted(home, folder / "elsewhere")
+    forged = msgspec.structs.replace(leaving, medium_id=uuid.uuid4())
     write_places(home, msgspec.structs.replace(places, leaving=forged))
     with pytest.raises(Conflict, match="of this pool, expected"):
         moved(home, None)
@@ -294,17 +300,9 @@ def test_medium_whose_erasing_is_on_record_is_let_go_and_not_erased_again(
     others: bool,
 ) -> None:
     """The power went between the two; what somebody put there since is left alone."""
-
-    def cut(at: str, _done: int, _total: int) -> None:
-        if at == "erase":
-            raise CutError
-
-    with pytest.raises(CutError):
-        moved(home, folder / "elsewhere", progress=cut)
-    places = read_places(home)
-    assert places.leaving is not None
+    _, leaving = interrupted(home, folder / "elsewhere")
     with opened_pool(home, clock=Hands(), entropy=fresh()) as (pool, _):
-        record = find_retirement(pool, places.leaving.medium_id)
+        record = find_retirement(pool, leaving.medium_id)
         assert record is not None
         assert record.left_at is not None
         size_bytes = record.medium.size_bytes
@@ -339,16 +337,8 @@ def test_living_medium_is_not_erased_though_places_say_that_it_was_left(
     home: Home, folder: Path
 ) -> None:
     """The pool's id is the same; the medium's is not."""
-
-    def cut(at: str, _done: int, _total: int) -> None:
-        if at == "erase":
-            raise CutError
-
-    with pytest.raises(CutError):
-        moved(home, folder / "elsewhere", progress=cut)
-    places = read_places(home)
-    assert places.leaving is not None
-    forged = msgspec.structs.replace(places.leaving, path=places.pool)
+    places, leaving = interrupted(home, folder / "elsewhere")
+    forged = msgspec.structs.replace(leaving, path=places.pool)
     write_places(home, msgspec.structs.replace(places, leaving=forged))
     with pytest.raises(ScrubjayError):
         moved(home, None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -39,7 +39,7 @@ from scrubjay.evidence.statement import (
 from scrubjay.keys import path
 from scrubjay.sinks.sink import Part, Sink
 
-__all__ = ["Found", "Later", "Looking", "Serving", "ended"]
+__all__ = ["Found", "Later", "Looking", "Serving", "ended", "looks_at_sinks"]
 
 _T = TypeVar("_T")
 _SinkKind = Literal["file", "tpm2", "pkcs11", "memory"]
@@ -168,7 +168,7 @@ class Looking:
                 *self._kept(parts),
             ),
             looked=(
-                *(_of_sink(each, record, now()) for each in parts if not each.residue),
+                *looks_at_sinks(parts, record.epoch_after, now),
                 *self._of_superblocks(record, now()),
                 look("nodes", pool, _OF_TREE, keys),
                 look("cache", "daemon", "asked for sessions that hold keys", connected),
@@ -365,18 +365,27 @@ def _residue(part: Part) -> Held:
     return Held("replica", str(part.sink_id), _plain(part.worth.place), "keys", kept)
 
 
-def _of_sink(part: Part, record: CertificateRecord, at: dt.datetime) -> Looked:
-    older = sum(epoch < record.epoch_after for epoch in part.epochs)
-    held = len(part.epochs) + part.remains
-    return Looked(
-        "sink",
-        str(part.sink_id),
-        f"asked it which keys it holds: of epoch {' and '.join(map(str, part.epochs)) or '?'}",
-        at,
-        total=max(1, held),
-        examined=held,
-        mismatches=older + part.remains,
-    )
+def looks_at_sinks(
+    parts: Iterable[Part], epoch_after: int, now: Callable[[], dt.datetime]
+) -> Iterator[Looked]:
+    """Yield what each sink was found to hold; all that is older than `epoch_after` is too much.
+
+    Not of those that are out of reach.
+    """
+    for part in parts:
+        if part.residue:
+            continue
+        older = sum(epoch < epoch_after for epoch in part.epochs)
+        held = len(part.epochs) + part.remains
+        yield Looked(
+            "sink",
+            str(part.sink_id),
+            f"asked it which keys it holds: of epoch {' and '.join(map(str, part.epochs)) or '?'}",
+            now(),
+            total=max(1, held),
+            examined=held,
+            mismatches=older + part.remains,
+        )
 
 
 def _kind_of(kind: str) -> _SinkKind:

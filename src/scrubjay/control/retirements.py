@@ -28,6 +28,7 @@ from scrubjay.base.units import PAGE_BYTES
 from scrubjay.control.certificates import envelope_place
 from scrubjay.control.keeper import Keeper
 from scrubjay.control.log import Log, append
+from scrubjay.control.looking import looks_at_sinks
 from scrubjay.control.records import (
     CertificateRecord,
     certificate_key,
@@ -156,7 +157,7 @@ class Retirements:
             wiped=erased.wiped,
             looked=(
                 _of_superblocks(record, erased.superblocks_opened, erased.looked_at),
-                *(_of_sink(each, record.epoch_after, now) for each in parts if not each.residue),
+                *looks_at_sinks(parts, record.epoch_after, lambda: now),
             ),
             logged=logged_of(record),
             assumed=(*assumed_of(record), *map(_residue, (p for p in parts if p.residue))),
@@ -254,20 +255,6 @@ def _of_superblocks(record: RetirementRecord, opened: int, at: dt.datetime) -> L
     method = "asked the sink for the key that opens each copy, before they were overwritten"
     medium = str(record.medium.id)
     return Looked("superblocks", medium, method, at, copies, copies, opened)
-
-
-def _of_sink(part: Part, epoch_after: int, at: dt.datetime) -> Looked:
-    held = len(part.epochs) + part.remains
-    older = sum(epoch < epoch_after for epoch in part.epochs)
-    return Looked(
-        "sink",
-        str(part.sink_id),
-        f"asked it which keys it holds: of epoch {' and '.join(map(str, part.epochs)) or '?'}",
-        at,
-        total=max(1, held),
-        examined=held,
-        mismatches=older + part.remains,
-    )
 
 
 def _residue(part: Part) -> str:
