@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -94,7 +95,7 @@ def held(world: World, written: Written) -> list[Grant] | None:
         group = read_group(change, LineageNo(record.lineage), 0)
         assert group is not None
         return [
-            Grant(grant.segment, group.slots[grant.segment], key.seed)
+            replace(grant, slot=group.slots[grant.segment], key=key.seed)
             for grant, key in zip(written.grants, keys_of(change, written), strict=True)
             if key is not None
         ]

@@ -230,7 +230,7 @@ def trims_in_memory_alone(patch: pytest.MonkeyPatch) -> None:
 
 def loses_slots(patch: pytest.MonkeyPatch) -> None:
     """What a destroyed volume held is nobody's, and not free."""
-    patch.setattr(Change, "release_slots", lambda *_: None)
+    patch.setattr(Change, "release_slots", lambda *_, **__: frozenset())
 
 
 BUGS: Sequence[tuple[Plant, str]] = (
