@@ -67,8 +67,11 @@ def judged(report: Report) -> Verdict:
     """Judge a report either way round."""
     if report.target is None:
         return Verdict.NONE
-    share = report.value / report.target
-    return verdict(share if report.better == "higher" else 1 / share, 1.0)
+    if report.better == "higher":
+        return verdict(report.value, report.target)
+    if report.value <= report.target:  # of a cost that noise hides there may be less than none
+        return Verdict.REACHED
+    return verdict(report.target / report.value, 1.0)
 
 
 def show(result: Result, console: Console) -> None:

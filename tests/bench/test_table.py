@@ -86,6 +86,8 @@ def test_verdict_at_each_boundary_is_the_documented_one(
         (15.0, "lower", Verdict.REACHED),
         (20.0, "lower", Verdict.NEAR),
         (20.1, "lower", Verdict.SHORT),
+        (0.0, "lower", Verdict.REACHED),
+        (-9.0, "lower", Verdict.REACHED),
         (20.1, "higher", Verdict.REACHED),
         (11.0, "higher", Verdict.SHORT),
     ],
