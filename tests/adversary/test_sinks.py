@@ -28,7 +28,7 @@ from tests.keys.world import SeededEntropy
 from tests.media.remembering import BLOCK_BYTES, History, RememberingFile
 from tests.model.thief import Thief, keys_in_sink
 from tests.sinks.disks import POOL, SINK, key_of
-from tests.sinks.emulator import PROGRAM, Emulator
+from tests.sinks.emulator import MISSING, PROGRAM, Emulator
 
 FIRST = Epoch(1)
 
@@ -37,7 +37,7 @@ FIRST = Epoch(1)
 def tpm() -> Iterator[Path]:
     """A TPM's socket."""
     if shutil.which(PROGRAM) is None:
-        pytest.skip("needs swtpm")
+        pytest.skip(MISSING)
     emulator = Emulator()
     yield emulator.socket
     emulator.close()

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from tests.app.rig import PATIENCE_S, POOL_SIZE, Home
-from tests.sinks.emulator import PROGRAM, Emulator
+from tests.sinks.emulator import MISSING, PROGRAM, Emulator
 
 pytestmark = [
     pytest.mark.timeout(300),
-    pytest.mark.skipif(shutil.which(PROGRAM) is None, reason="needs swtpm"),
+    pytest.mark.skipif(shutil.which(PROGRAM) is None, reason=MISSING),
 ]
 
 

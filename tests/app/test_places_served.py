@@ -16,7 +16,7 @@ import pytest
 from scrubjay.client.replies import Operation
 from tests.app.rig import Home, read, until, write
 from tests.media import loops
-from tests.sinks.emulator import PROGRAM, Emulator
+from tests.sinks.emulator import MISSING, PROGRAM, Emulator
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -28,7 +28,7 @@ SIZE_BYTES = 385 << 20
 def tpm() -> Iterator[Emulator]:
     """A TPM."""
     if shutil.which(PROGRAM) is None:
-        pytest.skip("needs swtpm")
+        pytest.skip(MISSING)
     emulator = Emulator()
     yield emulator
     emulator.close()

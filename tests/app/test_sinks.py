@@ -20,7 +20,7 @@ from scrubjay.sinks.mirrored import MirroredSink
 from tests.app.made import CutError, Cutting, copied, fresh, holds, made, tracked, written
 from tests.control.rig import Hands
 from tests.model.thief import keys_in_sink
-from tests.sinks.emulator import PROGRAM, Emulator
+from tests.sinks.emulator import MISSING, PROGRAM, Emulator
 from tests.vectors.opened import opened
 
 pytestmark = pytest.mark.timeout(300)
@@ -45,7 +45,7 @@ def home(written_home: Home, folder: Path) -> Home:
 def tpm() -> Iterator[Path]:
     """A TPM's socket."""
     if shutil.which(PROGRAM) is None:
-        pytest.skip("needs swtpm")
+        pytest.skip(MISSING)
     emulator = Emulator()
     yield emulator.socket
     emulator.close()

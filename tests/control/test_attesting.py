@@ -27,11 +27,11 @@ from scrubjay.sinks.tpm2 import TpmSink
 from tests.control.rig import World
 from tests.keys.world import SeededEntropy
 from tests.sinks.disks import POOL, SINK, key_of
-from tests.sinks.emulator import PROGRAM, Emulator
+from tests.sinks.emulator import MISSING, PROGRAM, Emulator
 
 FIRST = Epoch(1)
 
-pytestmark = pytest.mark.skipif(shutil.which(PROGRAM) is None, reason="needs swtpm")
+pytestmark = pytest.mark.skipif(shutil.which(PROGRAM) is None, reason=MISSING)
 
 
 @pytest.fixture

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import pytest
 from cryptography.exceptions import InvalidTag
@@ -23,8 +20,6 @@ from scrubjay.engine.stripes import Segments
 from scrubjay.engine.writing import Writer
 from scrubjay.media.slots import Slots
 from scrubjay.sinks.keeper import EpochKeeper
-from scrubjay.sinks.split import merge
-from tests.model.blank import IN_MEMORY
 from tests.model.house import House
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -38,16 +33,6 @@ EVENTS = {
     "settled after a crash",
     "slot went to another tenant",
 }
-
-
-@pytest.fixture
-def house(monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
-    """A house in which nothing has happened."""
-    monkeypatch.setattr("scrubjay.sinks.file.merge", functools.lru_cache(merge))
-    with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
-        made = House(Path(folder))
-        yield made
-        made.close()
 
 
 def tell(house: House) -> None:

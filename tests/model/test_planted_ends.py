@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -14,21 +11,9 @@ from scrubjay.control import attachments
 from scrubjay.control.keeper import Change
 from scrubjay.engine.ephemeral import EphemeralDisk, OwnKeys
 from scrubjay.engine.lessor import Grant
-from scrubjay.sinks.split import merge
-from tests.model.blank import IN_MEMORY
 from tests.model.house import House
 
 Plant = Callable[[pytest.MonkeyPatch], None]
-
-
-@pytest.fixture
-def house(monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
-    """A house in which nothing has happened."""
-    monkeypatch.setattr("scrubjay.sinks.file.merge", functools.lru_cache(merge))
-    with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
-        made = House(Path(folder))
-        yield made
-        made.close()
 
 
 def tell(house: House) -> None:

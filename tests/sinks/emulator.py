@@ -8,9 +8,12 @@ import tempfile
 import time
 from pathlib import Path
 
-__all__ = ["PROGRAM", "Emulator"]
+__all__ = ["MISSING", "PROGRAM", "Emulator"]
 
 PROGRAM = "swtpm"
+MISSING = (
+    "no swtpm here, a TPM in software: install the Debian package swtpm, as `make test` offers"
+)
 
 
 class Emulator:
